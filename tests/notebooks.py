@@ -1,0 +1,55 @@
+"""Notebooks as files: run them and keep what they show, make the README, find them.
+
+    python tests/notebooks.py run [NAME ...]   execute notebooks top to bottom and save their outputs
+    python tests/notebooks.py readme           make README.md from index.ipynb
+"""
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS = ROOT/"nbs"
+
+
+def notebooks():
+    "Paths of all notebooks that are run, in reading order."
+    return sorted(p for p in NBS.rglob("*.ipynb") if not p.name.startswith(("_", ".")) and ".ipynb_checkpoints" not in p.parts)
+
+
+def run(path):
+    "Execute the notebook at `path` and save it with its outputs."
+    from execnb.shell import CaptureShell
+    from nbdev.clean import nbdev_clean
+    CaptureShell(mpl_format="png").execute(path, path, exc_stop=True)
+    nbdev_clean(str(path))
+
+
+def readme(folder=ROOT):
+    "Write README.md and its pictures, made from index.ipynb, into `folder`."
+    from nbconvert import MarkdownExporter
+    nb = json.loads((NBS/"index.ipynb").read_text(encoding="utf-8"))
+    for cell in nb["cells"]:
+        hidden = cell["cell_type"] == "code" and "".join(cell["source"]).startswith("#| hide")
+        cell["metadata"] = {"tags": ["hide-input"]} if hidden else {}
+    from nbformat import from_dict
+    exporter = MarkdownExporter()
+    exporter.register_preprocessor("nbconvert.preprocessors.TagRemovePreprocessor", enabled=True)
+    from traitlets.config import Config
+    exporter = MarkdownExporter(config=Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"hide-input"})))
+    text, extra = exporter.from_notebook_node(from_dict(nb), resources={"output_files_dir": "nbs/images"})
+    for name, data in extra.get("outputs", {}).items():
+        (Path(folder)/name).parent.mkdir(parents=True, exist_ok=True)
+        (Path(folder)/name).write_bytes(data)
+    note = "<!-- made from nbs/index.ipynb by tests/notebooks.py: edit the notebook -->\n"
+    (Path(folder)/"README.md").write_text(note + text.strip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["run", *names]:
+            for path in notebooks():
+                if not names or path.stem in names:
+                    print(path.relative_to(ROOT), flush=True)
+                    run(path)
+        case ["readme"]: readme()
+        case _: sys.exit(__doc__)

@@ -1,0 +1,100 @@
+"Installing, importing, saving and loading."
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import flowtok
+from notebooks import ROOT
+
+CAPTION = "a small red circle on white"
+
+
+@pytest.fixture(scope="module")
+def pipe(): return flowtok.load("nano", device="cpu")
+
+
+def fresh(code, **kw):
+    "Run `code` in a new Python; returns what it printed."
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **kw)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_in_a_fresh_process(tmp_path):
+    said = fresh("import flowtok, sys; print(flowtok.__version__, 'torch' in sys.modules)", cwd=tmp_path)
+    assert said.split() == [flowtok.__version__, "False"]
+
+
+def test_every_module_imports_alone(tmp_path):
+    modules = [p.stem for p in (ROOT/"flowtok").glob("[a-z]*.py")]
+    assert {"data", "model", "pipeline", "cli"} <= set(modules)
+    code = f"import importlib\nfor m in {sorted(modules, reverse=True)}: importlib.import_module('flowtok.' + m)"
+    fresh(code, cwd=tmp_path)
+
+
+def test_wheel_holds_code_and_weights(tmp_path):
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT], check=True, capture_output=True)
+    wheel, = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "flowtok/weights/nano/model.safetensors" in names and "flowtok/weights/nano/config.json" in names
+    zipfile.ZipFile(wheel).extractall(tmp_path/"site")
+    code = f"""import sys; sys.path.insert(0, {str(tmp_path/'site')!r})
+import flowtok; assert flowtok.__file__.startswith({str(tmp_path)!r}), flowtok.__file__
+print(flowtok.load("nano", device="cpu").text_to_image([{CAPTION!r}])[0].size)"""
+    assert fresh(code, cwd=tmp_path).strip() == "(32, 32)"
+
+
+def test_seeds(pipe):
+    a, b, c = (np.array(pipe.text_to_image([CAPTION], seed=s)[0]) for s in (0, 0, 1))
+    assert (a == b).all() and (a != c).any()
+
+
+def test_a_caption_does_not_depend_on_its_neighbours(pipe):
+    alone = pipe.images([CAPTION])
+    together = pipe.images([CAPTION, "a blue star"], batch=1)
+    torch.testing.assert_close(alone[0], together[0], atol=1e-4, rtol=0)
+
+
+def test_save_and_load(pipe, tmp_path):
+    pipe.save(tmp_path)
+    copy = flowtok.load(tmp_path, device="cpu")
+    assert copy.preset == pipe.preset
+    assert (np.array(copy.text_to_image([CAPTION])[0]) == np.array(pipe.text_to_image([CAPTION])[0])).all()
+
+
+def test_missing_weights_are_an_error(pipe, tmp_path):
+    pipe.save(tmp_path)
+    weights = load_file(tmp_path/"model.safetensors")
+    weights.pop("flow.dit.embed.weight")
+    save_file(weights, tmp_path/"model.safetensors")
+    with pytest.raises(Exception, match="flow.dit.embed.weight"): flowtok.load(tmp_path, device="cpu")
+
+
+def test_truncated_weights_are_an_error(pipe, tmp_path):
+    pipe.save(tmp_path)
+    file = tmp_path/"model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(Exception): flowtok.load(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("bad", [[""], ["  "], []])
+def test_empty_captions(pipe, bad):
+    with pytest.raises(ValueError, match="empty|at least one"): pipe.text_to_image(bad)
+
+
+def test_unknown_words_are_named(pipe):
+    with pytest.warns(UserWarning, match="elephant"): pipe.text_to_image(["a red elephant on white"])
+
+
+def test_unknown_model():
+    with pytest.raises(ValueError, match="nano"): flowtok.load("no-such-model")
+
+
+def test_bundled_weights_are_small():
+    size = sum(p.stat().st_size for p in (ROOT/"flowtok"/"weights").rglob("*") if p.is_file())
+    assert size <= 12_000_000

@@ -1,0 +1,78 @@
+"The notebooks run, and everything made from them is what they make today."
+import filecmp
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from notebooks import NBS, ROOT, notebooks, readme
+
+
+def call(*args, **kw):
+    "Run a command of this Python's environment; returns what it printed."
+    done = subprocess.run([sys.executable, *args], capture_output=True, text=True, **kw)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def nbdev_test():
+    "What `nbdev_test` printed for all notebooks together."
+    code = "from nbdev.test import nbdev_test; nbdev_test(do_print=True, n_workers=0, timing=True)"
+    return call("-c", code, cwd=ROOT)
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
+def test_notebook_runs(path, nbdev_test):
+    status, said = nbdev_test
+    assert f"Completed {path}" in said, f"nbdev_test never ran {path.name}"
+    failed = said.partition("Failed On The Following Notebooks")[2]
+    assert path.name not in failed, said
+    assert status == 0 or failed, said
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    "A copy of the notebooks, exported and cleaned."
+    folder = tmp_path_factory.mktemp("exported")
+    shutil.copytree(NBS, folder/"nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copy(ROOT/"settings.ini", folder)
+    (folder/"flowtok").mkdir()
+    shutil.copy(ROOT/"flowtok"/"__init__.py", folder/"flowtok")
+    status, said = call("-c", "from nbdev.export import nb_export; from nbdev.doclinks import nbdev_export; nbdev_export(); from nbdev.clean import nbdev_clean; nbdev_clean()", cwd=folder)
+    assert status == 0, said
+    return folder
+
+
+def test_export_leaves_no_difference(exported):
+    names = {p.name for folder in (exported, ROOT) for p in (folder/"flowtok").glob("*.py")}
+    same, different, missing = filecmp.cmpfiles(exported/"flowtok", ROOT/"flowtok", names, shallow=False)
+    assert not different and not missing, f"run nbdev_export: {different + missing}"
+    assert len(same) > 10
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
+def test_notebook_is_clean_and_executed(path, exported):
+    assert (exported/path.relative_to(ROOT)).read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), "run nbdev_clean"
+    assert path.stat().st_size < 300_000
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [o for c in cells for o in c.get("outputs", [])]
+    assert outputs, "saved without outputs: python tests/notebooks.py run " + path.stem
+    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+    assert not re.search(r"/(home|Users|tmp|root)/\w", json.dumps([o.get("text", "") for o in outputs]))
+
+
+def test_readme_is_made_from_index(tmp_path):
+    readme(tmp_path)
+    made = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
+    assert len(made) > 1
+    same, different, missing = filecmp.cmpfiles(tmp_path, ROOT, made, shallow=False)
+    assert not different and not missing, "run python tests/notebooks.py readme"
+
+
+def test_pyflakes():
+    status, said = call("-m", "pyflakes", str(ROOT/"flowtok"))
+    assert status == 0, said

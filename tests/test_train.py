@@ -1,0 +1,152 @@
+"Training from the command line: all kinds of folders, all kinds of mistakes, and interruption."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+import flowtok
+from flowtok import cli, recipes
+from flowtok.data import Shapes, draw
+from flowtok.training import Stop, stop_at
+
+MODES = {"RGB": (60, 40), "RGBA": (20, 90), "L": (64, 64), "P": (33, 50), "1": (40, 40), "CMYK": (37, 64), "I;16": (48, 32)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    "Seven captioned images of all modes and sizes."
+    folder = tmp_path/"pictures"
+    folder.mkdir()
+    rows = []
+    for i, (mode, size) in enumerate(MODES.items()):
+        name = f"{i}." + ("jpg" if mode == "CMYK" else "png")
+        picture = draw(Shapes(10).scene(i), 64).resize(size)
+        (picture.convert("I").convert("I;16") if mode == "I;16" else picture.convert(mode)).save(folder/name)
+        rows.append(dict(file_name=name, text=f"picture number {i}"))
+    write(folder, rows)
+    return folder
+
+
+def write(folder, rows): (folder/"metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def rows(folder): return [json.loads(line) for line in (folder/"metadata.jsonl").read_text().splitlines()]
+
+
+def fails(capsys, *, match, **kw):
+    "The command ends with status 1 and one line that says `match`."
+    with pytest.raises(SystemExit) as stop: cli.train(device="cpu", **kw)
+    said = capsys.readouterr().err.strip().splitlines()
+    assert stop.value.code == 1
+    assert said[-1].startswith("error: ") and match in said[-1], said
+
+
+def test_a_folder_of_all_modes_trains_and_samples(folder, tmp_path):
+    out = tmp_path/"run"
+    cli.train(data=str(folder), out=str(out), steps=6, save_every=3, device="cpu")
+    assert {"config.json", "model.safetensors", "run.json", "settings.json", "curves.png", "samples"} <= {p.name for p in out.iterdir()}
+    assert len(list((out/"samples").glob("*.png"))) == 4
+    record = json.loads((out/"run.json").read_text())
+    assert record["seed"] == 0 and record["seconds"] > 0
+    cli.sample(str(out), ["picture number 3"], out=str(tmp_path/"three.png"), device="cpu")
+    assert Image.open(tmp_path/"three.png").size[0] > 100
+    assert flowtok.load(out, device="cpu").text_to_image(["picture number 1"])[0].size == (32, 32)
+
+
+def test_csv_and_named_column(folder, tmp_path):
+    (folder/"metadata.csv").write_text("file_name,title\n" + "".join(f"{r['file_name']},{r['text']}\n" for r in rows(folder)))
+    (folder/"metadata.jsonl").unlink()
+    cli.train(data=str(folder), out=str(tmp_path/"run"), steps=1, caption_column="title", device="cpu")
+    assert flowtok.load(tmp_path/"run", device="cpu")
+
+
+def test_webdataset(folder, tmp_path):
+    import tarfile
+    with tarfile.open(tmp_path/"shard.tar", "w") as tar:
+        for i, row in enumerate(rows(folder)[:4]):
+            (tmp_path/"caption.txt").write_text(row["text"])
+            tar.add(folder/row["file_name"], f"{i:04}.png"); tar.add(tmp_path/"caption.txt", f"{i:04}.txt")
+    data = recipes.open_data(tmp_path/"shard.tar", 32)
+    assert len(data) == 4 and data.texts(2) == ["picture number 2"] and data[2]["image"].shape == (3, 32, 32)
+
+
+def test_corrupt_image(folder, tmp_path, capsys):
+    (folder/"3.png").write_bytes((folder/"3.png").read_bytes()[:60])
+    fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=2, match="3.png is not a readable image")
+
+
+def test_empty_caption(folder, tmp_path, capsys):
+    write(folder, [*rows(folder)[:-1], dict(rows(folder)[-1], text=" ")])
+    fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=2, match="empty caption in row 6")
+
+
+def test_missing_column(folder, tmp_path, capsys):
+    fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=2, caption_column="title", match="no caption column title: found image, text")
+
+
+def test_folder_without_captions(folder, tmp_path, capsys):
+    (folder/"metadata.jsonl").unlink()
+    fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=2, match="no caption column")
+
+
+def test_no_such_data(tmp_path, capsys):
+    fails(capsys, data=str(tmp_path/"nothing"), out=str(tmp_path/"run"), match="no data set")
+
+
+def test_unknown_preset(tmp_path, capsys):
+    fails(capsys, preset="medium", out=str(tmp_path/"run"), match="choose one of nano, B, XL, H")
+
+
+def test_unknown_device(tmp_path, capsys):
+    with pytest.raises(SystemExit): cli.train(out=str(tmp_path/"run"), device="toaster")
+    assert "unknown device 'toaster'" in capsys.readouterr().err
+
+
+def test_unwritable_folder(folder, tmp_path, capsys):
+    (tmp_path/"file").write_text("in the way")
+    fails(capsys, data=str(folder), out=str(tmp_path/"file"/"run"), steps=2, match="choose another folder with --out")
+
+
+def test_second_run_in_one_folder(folder, tmp_path, capsys):
+    cli.train(data=str(folder), out=str(tmp_path/"run"), steps=1, device="cpu")
+    fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=1, match="--resume")
+    fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=2, resume=True, match="started with another preset")
+    fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=1, seed=1, resume=True, match="started with another seed")
+
+
+def losses(out): return {part: [json.loads(line)["loss"] for line in (out/part/"log.jsonl").read_text().splitlines()] for part in ("tokenizer", "flow")}
+
+
+@pytest.mark.parametrize("part,at", [("reconstruction_callback", 4), ("sample_callback", 6)])
+def test_resume_is_exact(part, at, folder, tmp_path, monkeypatch):
+    "Stopped in either part, a resumed run has the losses of one that was never stopped, to the last bit."
+    common = dict(data=str(folder), steps=8, save_every=2, device="cpu", progress=False)
+    recipes.train(out=tmp_path/"whole", **common)
+    with monkeypatch.context() as m, pytest.raises(Stop):
+        m.setattr(recipes, part, lambda *a: stop_at(at))
+        recipes.train(out=tmp_path/"stopped", **common)
+    recipes.train(out=tmp_path/"stopped", resume=True, **common)
+    assert losses(tmp_path/"whole") == losses(tmp_path/"stopped")
+    assert len(losses(tmp_path/"whole")["flow"]) == 8
+    whole, resumed = (flowtok.load(tmp_path/name, device="cpu").state_dict() for name in ("whole", "stopped"))
+    assert all((whole[k] == resumed[k]).all() for k in whole)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals work differently on Windows")
+def test_interrupt_says_how_to_go_on(folder, tmp_path):
+    "Ctrl-C in a real process: one line, a checkpoint, and --resume finishes."
+    command = [sys.executable, "-c", "from flowtok.cli import train; train()", "--data", str(folder), "--out", str(tmp_path/"run"), "--device", "cpu", "--save_every", "5"]
+    process = subprocess.Popen([*command, "--steps", "5000"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    until = time.time() + 120
+    while not (tmp_path/"run"/"tokenizer"/"checkpoint.pt").exists() and time.time() < until: time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said and "--resume" in said.splitlines()[-1]
+    before = len((tmp_path/"run"/"tokenizer"/"log.jsonl").read_text().splitlines())
+    assert before >= 5
