@@ -7,9 +7,9 @@ __all__ = ['TokenizerConfig', 'TextConfig', 'FlowConfig', 'TokenizerLossConfig',
            'presets', 'preset', 'preset_from_dict', 'generator', 'seed_all', 'pick_device', 'full_scale', 'run_record',
            'write_json', 'to_pil', 'to_tensor', 'show_images']
 
-# %% ../nbs/00_core.ipynb #44553ab4
+# %% ../nbs/00_core.ipynb #563fb12b
 import hashlib, json, os, platform, random, subprocess, sys, time
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-# %% ../nbs/00_core.ipynb #140dd3cc
+# %% ../nbs/00_core.ipynb #e4ee76e7
 @dataclass(frozen=True)
 class TokenizerConfig:
     "Sizes of the image tokenizer: an image of `image_size` pixels becomes `n_tokens` tokens of `latent_dim` numbers."
@@ -34,6 +34,7 @@ class TokenizerConfig:
     dec_heads: int = 16
     text_width: int = 768  # channels of the text features the decoder reads; 0: the decoder sees no text
     text_tokens: int = 77
+    logvar_start: float = 0.0  # log-variance of the latent tokens before training
 
 # %% ../nbs/00_core.ipynb #015a8ff2
 @dataclass(frozen=True)
@@ -121,13 +122,13 @@ def _large(name, width, depth, heads):
         train_tokenizer=TrainConfig(650_000, 1024, 1e-4, weight_decay=1e-4, warmup=10_000, precision="bf16"),
         train_flow=TrainConfig(600_000, 4096, 4e-4, weight_decay=0.03, warmup=5_000, schedule="constant", clip=0.0, **recipe))
 
-# %% ../nbs/00_core.ipynb #3741209e
+# %% ../nbs/00_core.ipynb #6509b9e5
 def _nano():
     "The preset that trains on two CPU cores in under half an hour."
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
     return Preset(
         name="nano", guidance=1.5,
-        tokenizer=TokenizerConfig(32, 8, 16, 16, 96, 2, 3, 96, 2, 3, text_width=0, text_tokens=16),
+        tokenizer=TokenizerConfig(32, 8, 16, 16, 96, 2, 3, 96, 2, 3, text_width=0, text_tokens=16, logvar_start=-4.0),
         text=TextConfig(name="", pretrained="", width=128, depth=2, heads=4, context=16),
         flow=FlowConfig(16, 16, 128, 4, 4, 512, text_width=128, text_depth=2, text_heads=4, text_mlp_width=512,
                         text_dropout=0.0, align_width=128),

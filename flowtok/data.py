@@ -6,9 +6,9 @@
 __all__ = ['COLOURS', 'BACKGROUNDS', 'SIZES', 'POSITIONS', 'RELATIONS', 'PAIR_SPOTS', 'JITTER', 'OUTLINES', 'HELD_OUT_PAIRS',
            'SPLITS', 'SINGLE_FORMS', 'PAIR_FORMS', 'DETAILS', 'CAPTION_COLUMNS', 'Shape', 'Scene', 'draw', 'attributes',
            'split_of', 'random_scene', 'caption', 'parse', 'read_scene', 'check', 'Shapes', 'DataError',
-           'CaptionedImages', 'open_data', 'LatentCache', 'encode_dataset']
+           'CaptionedImages', 'open_data', 'Images', 'LatentCache', 'encode_dataset']
 
-# %% ../nbs/01_data.ipynb #e766524e
+# %% ../nbs/01_data.ipynb #44fc7424
 import glob, io, random, zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,21 +19,22 @@ import torch
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 from torch.utils.data import Dataset
+from tqdm.auto import tqdm
 
 from .core import to_tensor
 
-# %% ../nbs/01_data.ipynb #2323581b
+# %% ../nbs/01_data.ipynb #625921a7
 COLOURS = dict(red=(230, 20, 20), green=(20, 200, 40), blue=(30, 60, 240), yellow=(250, 220, 20),
                purple=(140, 40, 180), orange=(255, 130, 10), pink=(255, 150, 200), cyan=(30, 210, 220))
 BACKGROUNDS = dict(white=(255, 255, 255), grey=(128, 128, 128), black=(0, 0, 0))
-SIZES = dict(small=0.14, large=0.23)  # radius, as a share of the picture
-POSITIONS = {"in the middle": (0.5, 0.5), "at the top left": (0.3, 0.3), "at the top right": (0.7, 0.3),
-             "at the bottom left": (0.3, 0.7), "at the bottom right": (0.7, 0.7)}  # (x, y), y pointing down
+SIZES = dict(small=0.175, large=0.25)  # radius, as a share of the picture
+POSITIONS = {"in the middle": (0.5, 0.5), "at the top left": (0.32, 0.32), "at the top right": (0.68, 0.32),
+             "at the bottom left": (0.32, 0.68), "at the bottom right": (0.68, 0.68)}  # (x, y), y pointing down
 RELATIONS = {"above": "below", "left of": "right of"}  # each with the words seen from the other shape
-PAIR_SPOTS = {"above": ((0.5, 0.26), (0.5, 0.74)), "left of": ((0.26, 0.5), (0.74, 0.5))}
+PAIR_SPOTS = {"above": ((0.5, 0.25), (0.5, 0.75)), "left of": ((0.25, 0.5), (0.75, 0.5))}
 JITTER = 0.04  # every centre moves by up to this much, which no caption mentions
 
-# %% ../nbs/01_data.ipynb #c1520398
+# %% ../nbs/01_data.ipynb #ada6c07a
 def _ring(n, radius=1.0, start=-90.0):
     "`n` points on a circle, the first one at `start` degrees (-90 is up)."
     angles = np.deg2rad(start + 360*np.arange(n)/n)
@@ -46,7 +47,7 @@ def _cross(arm=1.1, half=0.36):
     turn = np.array([(0, 1), (-1, 0)])
     return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
 
-OUTLINES = dict(circle=_ring(48), square=_ring(4, 1.25, -45), triangle=_ring(3, 1.3), star=_star(), cross=_cross())
+OUTLINES = dict(circle=_ring(48), square=_ring(4, 1.25, -45), triangle=_ring(3, 1.25), star=_star(), cross=_cross())
 
 # %% ../nbs/01_data.ipynb #72a9a3ab
 @dataclass(frozen=True)
@@ -241,7 +242,7 @@ def _patches(image, background):
     least = 0.006*labels.size
     return [labels == i for i in range(1, count + 1) if (labels == i).sum() > least]
 
-# %% ../nbs/01_data.ipynb #d4a3dfae
+# %% ../nbs/01_data.ipynb #d2ac5f0e
 def _arrange(background, shapes):
     "The scene made of `shapes`, in the order its relation gives them."
     if len(shapes) == 1: return Scene(background, tuple(shapes))
@@ -253,7 +254,7 @@ def _leftover(image, scene):
     "What `scene` does not explain of `image`, as a share of the area of its smallest shape."
     off = np.abs(image - np.asarray(draw(scene, len(image)), dtype=np.float32)/255).max(-1)
     area = min(_template(s.kind, s.size, 0.5, 0.5, len(image))[0].sum() for s in scene.shapes)
-    return float(off[off > 0.2].sum()/area)
+    return float(off[off > 0.15].sum()/area)
 
 # %% ../nbs/01_data.ipynb #e3336057
 def read_scene(image,  # PIL image or tensor (3,h,w) in [0,1], square
@@ -418,6 +419,19 @@ def open_data(source,  # "shapes", a folder, tar files (a pattern is fine), or a
     if str(source) == "shapes": return Shapes(n, size, seed=seed)
     return CaptionedImages(_open(source, split), size, caption_column)
 
+# %% ../nbs/01_data.ipynb #528d879f
+class Images:
+    "Images of a data set as batches (b,3,h,w) in [0,1]; kept in memory when they fit into `limit` bytes."
+    def __init__(self, data, limit=2_000_000_000, progress=True):
+        self.data, self.stored = data, None
+        if len(data)*data[0]["image"].numel() > limit: return
+        bar = tqdm(range(len(data)), desc="images", disable=not progress, mininterval=1.0)
+        self.stored = torch.stack([(data[i]["image"]*255).round().to(torch.uint8) for i in bar])
+
+    def __call__(self, index):
+        if self.stored is not None: return self.stored[index].float()/255
+        return torch.stack([self.data[int(i)]["image"] for i in index])
+
 # %% ../nbs/01_data.ipynb #8c3c5369
 class LatentCache(Dataset):
     "Encoded images and tokenised captions; an item holds tensors, one caption is drawn at random by the caller."
@@ -440,19 +454,18 @@ class LatentCache(Dataset):
 
     def tensors(self): return dict(mean=self.mean, logvar=self.logvar, ids=self.ids, first=self.first)
 
-# %% ../nbs/01_data.ipynb #7c3d05d1
-def encode_dataset(data,  # images and captions
+# %% ../nbs/01_data.ipynb #e6bff08e
+def encode_dataset(images,  # an Images
                    encode,  # images (b,3,h,w) -> posterior with mean and logvar (b,n,d)
                    tokenize,  # list of captions -> ids (b,n)
                    batch=256,
                    progress=lambda x: x):  # wraps the iterator, for a progress bar
-    "Encode every image and caption of `data` into a `LatentCache`."
+    "Encode every image and caption into a `LatentCache`."
     means, logvars, ids, counts = [], [], [], []
-    for start in progress(range(0, len(data), batch)):
-        items = [data[i] for i in range(start, min(start + batch, len(data)))]
-        with torch.no_grad(): posterior = encode(torch.stack([item["image"] for item in items]))
+    for index in progress(torch.arange(len(images.data)).split(batch)):
+        with torch.no_grad(): posterior = encode(images(index))
         means.append(posterior.mean.cpu()); logvars.append(posterior.logvar.cpu())
-        ids.append(tokenize([t for item in items for t in item["texts"]]).int())
-        counts += [len(item["texts"]) for item in items]
+        texts = [images.data.texts(int(i)) for i in index]
+        ids.append(tokenize([t for several in texts for t in several]).int()); counts += map(len, texts)
     first = torch.cat([torch.zeros(1, dtype=torch.long), torch.tensor(counts).cumsum(0)])
     return LatentCache(torch.cat(means), torch.cat(logvars), torch.cat(ids), first)

@@ -38,10 +38,10 @@ class FinalLayer(nn.Module):
 
     def forward(self, x, c): return self.linear(modulate(self.norm(x), *self.ada(c).chunk(2, -1)))
 
-# %% ../nbs/07_dit.ipynb #a53a1e09
+# %% ../nbs/07_dit.ipynb #30bec1c3
 class DiT(nn.Module):
     "Velocity network of FlowTok: tokens (b,n,d), time and null indicator (b,) to velocity (b,n,d)."
-    def __init__(self, cfg):  # a FlowConfig
+    def __init__(self, cfg: FlowConfig):
         super().__init__()
         self.embed = nn.Linear(cfg.latent_dim, cfg.width)
         self.register_buffer("positions", sincos_positions(cfg.n_tokens, cfg.width), persistent=False)

@@ -14,10 +14,10 @@ from .dit import DiT
 from .flow import flow_matching_loss, logit_normal
 from .text import AlignmentHead, TextProjector, contrastive_loss, text_kl
 
-# %% ../nbs/10_text_to_image.ipynb #0c7a0e0d
+# %% ../nbs/10_text_to_image.ipynb #0385ba01
 class FlowTok(nn.Module):
     "Text projector, alignment head and velocity network (FlowTok section 3)."
-    def __init__(self, cfg):  # a FlowConfig
+    def __init__(self, cfg: FlowConfig):
         super().__init__()
         self.cfg = cfg
         self.projector = TextProjector(cfg)

@@ -5,9 +5,7 @@
 # %% auto #0
 __all__ = ['WEIGHTS', 'Pipeline', 'bundled', 'load']
 
-# %% ../nbs/20_pipeline.ipynb #b702c1ea
-import warnings
-from dataclasses import asdict
+# %% ../nbs/20_pipeline.ipynb #3ae8d238
 from pathlib import Path
 
 import torch

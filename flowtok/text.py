@@ -6,15 +6,14 @@
 __all__ = ['BACKENDS', 'tokenize', 'TextEncoder', 'vocabulary_of', 'to_transformers', 'UnbiasedLayerNorm', 'ProjectorLayer',
            'TextProjector', 'text_kl', 'AlignmentHead', 'contrastive_loss', 'pooled_target', 'cosine_loss']
 
-# %% ../nbs/05_text.ipynb #6b03dfc8
+# %% ../nbs/05_text.ipynb #23adc95d
 import re, warnings
-from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .core import TextConfig, generator
+from .core import FlowConfig, TextConfig
 from .layers import Attention, DiagonalGaussian
 
 # %% ../nbs/05_text.ipynb #2ee8f3fd
@@ -70,11 +69,11 @@ def _transformers_tower(cfg, vocab_size, pretrained):
 BACKENDS = {"open_clip": (_open_clip_tower, _open_clip_features),
             "transformers": (_transformers_tower, lambda tower, ids: tower(input_ids=ids).last_hidden_state)}
 
-# %% ../nbs/05_text.ipynb #0bb37a49
+# %% ../nbs/05_text.ipynb #91a847e8
 class TextEncoder(nn.Module):
     "Captions to frozen CLIP features (b,n,c)."
     def __init__(self,
-                 cfg,  # a TextConfig
+                 cfg: TextConfig,
                  vocabulary=None,  # token ids to keep; None keeps all 49,408
                  pretrained=True):  # fetch published weights when the config names some; else they are to be loaded
         super().__init__()
@@ -155,10 +154,10 @@ class ProjectorLayer(nn.Module):
         x = self.norm1(x + self.dropout(self.attn(x)))
         return self.norm2(x + self.dropout(self.mlp(x)))
 
-# %% ../nbs/05_text.ipynb #eb642316
+# %% ../nbs/05_text.ipynb #fdab1134
 class TextProjector(nn.Module):
     "CLIP features (b,n,c) to a Gaussian over text tokens Z_T (b,n,d) (FlowTok section 3.2)."
-    def __init__(self, cfg):  # a FlowConfig
+    def __init__(self, cfg: FlowConfig):
         super().__init__()
         self.layers = nn.ModuleList(ProjectorLayer(cfg.text_width, cfg.text_heads, cfg.text_mlp_width, cfg.text_dropout) for _ in range(cfg.text_depth))
         self.out = nn.Linear(cfg.text_width, 2*cfg.latent_dim)

@@ -38,7 +38,7 @@ class Stack(nn.Module):
         for block in self.blocks: x = block(x, self.rope)
         return x
 
-# %% ../nbs/03_tokenizer.ipynb #b7b051fe
+# %% ../nbs/03_tokenizer.ipynb #1b3855f3
 def _learned(*shape): return nn.Parameter(torch.randn(*shape)*shape[-1]**-0.5)
 
 class Encoder(nn.Module):
@@ -51,6 +51,7 @@ class Encoder(nn.Module):
         self.stack = Stack(cfg.enc_width, cfg.enc_depth, cfg.enc_heads, grid)
         self.ln_post = nn.LayerNorm(cfg.enc_width)
         self.out = nn.Linear(cfg.enc_width, 2*cfg.latent_dim)
+        nn.init.constant_(self.out.bias[cfg.latent_dim:], cfg.logvar_start)
 
     def forward(self, x):
         patches = rearrange(self.patch(x), "b c h w -> b (h w) c")
@@ -81,10 +82,10 @@ class Decoder(nn.Module):
         x = rearrange(self.pixels(x), "b (h w) (p q c) -> b c (h p) (w q)", h=self.grid, p=self.patch_size, q=self.patch_size)
         return self.smooth(x)
 
-# %% ../nbs/03_tokenizer.ipynb #fad552a4
+# %% ../nbs/03_tokenizer.ipynb #6b5f801a
 class ImageTokenizer(nn.Module):
     "Image to latent tokens and back (FlowTok section 3.1; TA-TiTok with RoPE and SwiGLU)."
-    def __init__(self, cfg):  # a TokenizerConfig
+    def __init__(self, cfg: TokenizerConfig):
         super().__init__()
         if cfg.image_size % cfg.patch_size: raise ValueError(f"an image of {cfg.image_size} pixels does not split into patches of {cfg.patch_size}")
         self.cfg = cfg

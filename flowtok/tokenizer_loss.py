@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['psnr', 'tokenizer_loss']
 
-# %% ../nbs/04_tokenizer_loss.ipynb #04e6b9f2
-import torch
+# %% ../nbs/04_tokenizer_loss.ipynb #d76545af
 import torch.nn.functional as F
 
 from .core import TokenizerLossConfig

@@ -54,12 +54,12 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(params, 1 - lr*weight_decay)
         torch._foreach_add_(params, list(update.unbind()), alpha=-lr*0.2*max(params[0].shape)**0.5)
 
-# %% ../nbs/09_training.ipynb #3b96bd71
+# %% ../nbs/09_training.ipynb #8197b55a
 def is_hidden_matrix(name, p):
     "Whether a parameter is a weight matrix inside a block, which is what Muon is for."
     return p.ndim == 2 and any(part in name.split(".") for part in ("blocks", "layers"))
 
-def make_optimizers(model, cfg):  # a TrainConfig
+def make_optimizers(model, cfg: TrainConfig):
     "The optimisers that `cfg` asks for; weight decay acts on matrices only."
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     hidden = [p for n, p in named if cfg.muon_lr and is_hidden_matrix(n, p)]
@@ -70,8 +70,8 @@ def make_optimizers(model, cfg):  # a TrainConfig
     adamw = torch.optim.AdamW([g for g in groups if g["params"]], cfg.lr, betas=cfg.betas)
     return [Muon(hidden, cfg.muon_lr, weight_decay=cfg.weight_decay), adamw] if hidden else [adamw]
 
-# %% ../nbs/09_training.ipynb #83d3f069
-def lr_factor(step, cfg):  # a TrainConfig
+# %% ../nbs/09_training.ipynb #4734cfdc
+def lr_factor(step, cfg: TrainConfig):
     "Share of the learning rate at `step`: linear warm-up, then cosine to zero or constant."
     if step < cfg.warmup: return (step + 1)/cfg.warmup
     if cfg.schedule == "constant": return 1.0

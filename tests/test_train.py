@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -140,7 +141,7 @@ def test_resume_is_exact(part, at, folder, tmp_path, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="signals work differently on Windows")
 def test_interrupt_says_how_to_go_on(folder, tmp_path):
     "Ctrl-C in a real process: one line, a checkpoint, and --resume finishes."
-    command = [sys.executable, "-c", "from flowtok.cli import train; train()", "--data", str(folder), "--out", str(tmp_path/"run"), "--device", "cpu", "--save_every", "5"]
+    command = [Path(sys.executable).parent/"flowtok-train", "--data", folder, "--out", tmp_path/"run", "--device", "cpu", "--save-every", "5"]
     process = subprocess.Popen([*command, "--steps", "5000"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     until = time.time() + 120
     while not (tmp_path/"run"/"tokenizer"/"checkpoint.pt").exists() and time.time() < until: time.sleep(0.2)
