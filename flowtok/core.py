@@ -122,7 +122,7 @@ def _large(name, width, depth, heads):
         train_tokenizer=TrainConfig(650_000, 1024, 1e-4, weight_decay=1e-4, warmup=10_000, precision="bf16"),
         train_flow=TrainConfig(600_000, 4096, 4e-4, weight_decay=0.03, warmup=5_000, schedule="constant", clip=0.0, **recipe))
 
-# %% ../nbs/00_core.ipynb #6509b9e5
+# %% ../nbs/00_core.ipynb #d30c1fc7
 def _nano():
     "The preset that trains on two CPU cores in under half an hour."
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
@@ -132,9 +132,9 @@ def _nano():
         text=TextConfig(name="", pretrained="", width=128, depth=2, heads=4, context=16),
         flow=FlowConfig(16, 16, 128, 4, 4, 512, text_width=128, text_depth=2, text_heads=4, text_mlp_width=512,
                         text_dropout=0.0, align_width=128),
-        train_tokenizer=TrainConfig(3_000, 48, 2e-3, muon_lr=8e-3, warmup=120, **recipe),
-        train_flow=TrainConfig(8_000, 128, 1e-3, muon_lr=4e-3, warmup=300, **recipe),
-        flow_loss=FlowLossConfig(time_mean=-0.8, kl_weight=0.02))
+        train_tokenizer=TrainConfig(4_500, 32, 5e-4, muon_lr=3e-3, warmup=120, **recipe),
+        train_flow=TrainConfig(10_000, 32, 1e-3, muon_lr=3e-3, warmup=200, **recipe),
+        tokenizer_loss=TokenizerLossConfig(kl_weight=3e-7), flow_loss=FlowLossConfig(time_mean=-0.8, kl_weight=0.02))
 
 # %% ../nbs/00_core.ipynb #efda8cc2
 def presets():

@@ -19,16 +19,20 @@ from tqdm.auto import tqdm
 
 from .core import TrainConfig, generator
 
-# %% ../nbs/09_training.ipynb #a058b3a2
+# %% ../nbs/09_training.ipynb #1c71dec5
 def orthogonalize(g,  # matrices (...,r,c)
                   steps=5):
     "The nearest orthogonal matrices, roughly, by a quintic Newton-Schulz iteration (Jordan et al. 2024)."
     tall = g.shape[-2] > g.shape[-1]
     x = g.mT if tall else g
     x = x/x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = 3.4445*x + (-4.7750*gram + 2.0315*gram @ gram) @ x
+    gram, total = x @ x.mT, None
+    for k in range(steps):
+        factor = -4.7750*gram + 2.0315*gram @ gram
+        factor.diagonal(dim1=-2, dim2=-1).add_(3.4445)
+        total = factor if total is None else factor @ total
+        if k < steps - 1: gram = factor @ gram @ factor
+    x = total @ x
     return x.mT if tall else x
 
 # %% ../nbs/09_training.ipynb #e72f0eb9
@@ -54,10 +58,11 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(params, 1 - lr*weight_decay)
         torch._foreach_add_(params, list(update.unbind()), alpha=-lr*0.2*max(params[0].shape)**0.5)
 
-# %% ../nbs/09_training.ipynb #8197b55a
+# %% ../nbs/09_training.ipynb #b4ab464a
 def is_hidden_matrix(name, p):
-    "Whether a parameter is a weight matrix inside a block, which is what Muon is for."
-    return p.ndim == 2 and any(part in name.split(".") for part in ("blocks", "layers"))
+    "Whether a parameter is a weight matrix that acts on tokens inside a block, which is what Muon is for."
+    parts = name.split(".")
+    return p.ndim == 2 and "ada" not in parts and ("blocks" in parts or "layers" in parts)
 
 def make_optimizers(model, cfg: TrainConfig):
     "The optimisers that `cfg` asks for; weight decay acts on matrices only."
