@@ -207,20 +207,21 @@ def write_json(path, obj):
     temporary.write_text(json.dumps(obj, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
-# %% ../nbs/00_core.ipynb #285260e0
+# %% ../nbs/00_core.ipynb #95e929c0
 def to_pil(image):  # (3,h,w) in [0,1]; values outside are clamped
     "One image tensor as a PIL image."
     array = (image.detach().float().cpu().clamp(0, 1)*255).round().to(torch.uint8)
     return Image.fromarray(array.permute(1, 2, 0).numpy())
 
 def to_tensor(image):  # PIL image of any mode
-    "A PIL image as a tensor (3,h,w) in [0,1]; transparency is laid over white."
+    "A PIL image as a tensor (3,h,w) in [0,1]; transparency is laid over white, 16-bit grey becomes 8-bit."
+    if image.mode.startswith("I"): image = Image.fromarray((np.asarray(image)/257).clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float()/255
 
-# %% ../nbs/00_core.ipynb #e9e4d2f2
+# %% ../nbs/00_core.ipynb #b85b79fa
 def show_images(images,  # PIL images or tensors (3,h,w) in [0,1]
                 captions=None,  # one string each
                 cols=8,  # images in a row
@@ -234,9 +235,9 @@ def show_images(images,  # PIL images or tensors (3,h,w) in [0,1]
     lines = [textwrap.fill(c, wrap) for c in captions] if captions else []
     extra = 0.14*max((c.count("\n") + 1 for c in lines), default=0)
     fig, axes = plt.subplots(rows, cols, figsize=(cols*size, rows*(size + extra)), squeeze=False, layout="constrained")
-    for ax in axes.flat: ax.axis("off")
+    for ax in axes.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
     for i, (ax, image) in enumerate(zip(axes.flat, images)):
         ax.imshow(image if isinstance(image, Image.Image) else to_pil(image), interpolation="nearest")
-        if lines: ax.set_title(lines[i], fontsize=7, y=-0.06, va="top")
+        if lines: ax.set_xlabel(lines[i], fontsize=7, labelpad=2)
     if path: fig.savefig(path, dpi=150)
     return fig

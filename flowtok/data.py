@@ -8,7 +8,7 @@ __all__ = ['COLOURS', 'BACKGROUNDS', 'SIZES', 'POSITIONS', 'RELATIONS', 'PAIR_SP
            'split_of', 'random_scene', 'caption', 'parse', 'read_scene', 'check', 'Shapes', 'DataError',
            'CaptionedImages', 'open_data', 'Images', 'LatentCache', 'encode_dataset']
 
-# %% ../nbs/01_data.ipynb #44fc7424
+# %% ../nbs/01_data.ipynb #e60d1dbe
 import glob, io, random, zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +21,7 @@ from scipy import ndimage
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .core import to_tensor
+from .core import to_pil, to_tensor
 
 # %% ../nbs/01_data.ipynb #625921a7
 COLOURS = dict(red=(230, 20, 20), green=(20, 200, 40), blue=(30, 60, 240), yellow=(250, 220, 20),
@@ -369,7 +369,7 @@ def _texts(value, where):
         raise DataError(f"empty caption in {where}: give it a text or take the row out")
     return [t.strip() for t in texts]
 
-# %% ../nbs/01_data.ipynb #6ca1a60f
+# %% ../nbs/01_data.ipynb #0dcde520
 class CaptionedImages(Dataset):
     "Images and captions of a `datasets.Dataset`, as tensors (3,size,size) in [0,1] and lists of strings."
     def __init__(self,
@@ -404,9 +404,7 @@ class CaptionedImages(Dataset):
 
 def _square(picture, size):
     "The largest central square of `picture`, in RGB over white, resized to `size`."
-    from flowtok.core import to_pil
-    rgb = to_pil(to_tensor(picture))
-    return ImageOps.fit(rgb, (size, size), Image.Resampling.BICUBIC)
+    return ImageOps.fit(to_pil(to_tensor(picture)), (size, size), Image.Resampling.BICUBIC)
 
 # %% ../nbs/01_data.ipynb #e74084be
 def open_data(source,  # "shapes", a folder, tar files (a pattern is fine), or a Hub name

@@ -78,7 +78,7 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
         chosen = path[torch.linspace(0, steps, frames).round().long()]
         return [to_pil(x) for x in self._decode(chosen, features.expand(frames, -1, -1))]
 
-# %% ../nbs/20_pipeline.ipynb #ff24893b
+# %% ../nbs/20_pipeline.ipynb #c937e948
 WEIGHTS = Path(__file__).parent/"weights" if "__file__" in globals() else Path("../flowtok/weights")
 
 def bundled():
@@ -94,4 +94,8 @@ def load(model,  # a folder saved by `save` or by flowtok-train, a bundled name,
         folder = WEIGHTS/str(model)
     known = (folder/"config.json").exists()
     if not known and str(model).count("/") != 1: raise ValueError(f"no model {str(model)!r}: give a folder, one of {', '.join(bundled()) or 'the bundled names'}, or a Hub id such as user/name")
-    return Pipeline.from_pretrained(folder if known else str(model), pretrained=False, strict=True).to(pick_device(device)).eval()
+    try: pipe = Pipeline.from_pretrained(folder if known else str(model), pretrained=False, strict=True)
+    except Exception as e:
+        where = f"{folder} does not hold a whole flowtok model" if known else f"no flowtok model could be fetched from the Hub as {model}"
+        raise ValueError(f"{where}: {e}") from e
+    return pipe.to(pick_device(device)).eval()

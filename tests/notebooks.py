@@ -25,19 +25,17 @@ def run(path):
 
 
 def readme(folder=ROOT):
-    "Write README.md and its pictures, made from index.ipynb, into `folder`."
+    "Write README.md and its pictures, made from index.ipynb, into `folder`; code that starts with `#| hide` is left out."
     from nbconvert import MarkdownExporter
+    from nbformat import from_dict
+    from traitlets.config import Config
     nb = json.loads((NBS/"index.ipynb").read_text(encoding="utf-8"))
     for cell in nb["cells"]:
         hidden = cell["cell_type"] == "code" and "".join(cell["source"]).startswith("#| hide")
         cell["metadata"] = {"tags": ["hide-input"]} if hidden else {}
-    from nbformat import from_dict
-    exporter = MarkdownExporter()
-    exporter.register_preprocessor("nbconvert.preprocessors.TagRemovePreprocessor", enabled=True)
-    from traitlets.config import Config
-    exporter = MarkdownExporter(config=Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"hide-input"})))
-    text, extra = exporter.from_notebook_node(from_dict(nb), resources={"output_files_dir": "nbs/images"})
-    for name, data in extra.get("outputs", {}).items():
+    config = Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"hide-input"}))
+    text, resources = MarkdownExporter(config=config).from_notebook_node(from_dict(nb), resources={"output_files_dir": "nbs/images"})
+    for name, data in resources["outputs"].items():
         (Path(folder)/name).parent.mkdir(parents=True, exist_ok=True)
         (Path(folder)/name).write_bytes(data)
     note = "<!-- made from nbs/index.ipynb by tests/notebooks.py: edit the notebook -->\n"
