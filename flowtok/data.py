@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from .core import to_pil, to_tensor
 
-# %% ../nbs/01_data.ipynb #625921a7
+# %% ../nbs/01_data.ipynb #788e07c8
 COLOURS = dict(red=(230, 20, 20), green=(20, 200, 40), blue=(30, 60, 240), yellow=(250, 220, 20),
                purple=(140, 40, 180), orange=(255, 130, 10), pink=(255, 150, 200), cyan=(30, 210, 220))
 BACKGROUNDS = dict(white=(255, 255, 255), grey=(128, 128, 128), black=(0, 0, 0))
@@ -31,7 +31,7 @@ SIZES = dict(small=0.175, large=0.25)  # radius, as a share of the picture
 POSITIONS = {"in the middle": (0.5, 0.5), "at the top left": (0.32, 0.32), "at the top right": (0.68, 0.32),
              "at the bottom left": (0.32, 0.68), "at the bottom right": (0.68, 0.68)}  # (x, y), y pointing down
 RELATIONS = {"above": "below", "left of": "right of"}  # each with the words seen from the other shape
-PAIR_SPOTS = {"above": ((0.5, 0.25), (0.5, 0.75)), "left of": ((0.25, 0.5), (0.75, 0.5))}
+PAIR_SPOTS = {"above": ((0.5, 0.24), (0.5, 0.76)), "left of": ((0.24, 0.5), (0.76, 0.5))}
 JITTER = 0.04  # every centre moves by up to this much, which no caption mentions
 
 # %% ../nbs/01_data.ipynb #ada6c07a

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['WEIGHTS', 'Pipeline', 'bundled', 'load']
 
-# %% ../nbs/20_pipeline.ipynb #3ae8d238
+# %% ../nbs/20_pipeline.ipynb #2c779b47
 from pathlib import Path
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
+import flowtok
 from .core import generator, pick_device, preset_from_dict, to_pil
 from .model import FlowTok
 from .sampling import sample
@@ -78,8 +79,8 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
         chosen = path[torch.linspace(0, steps, frames).round().long()]
         return [to_pil(x) for x in self._decode(chosen, features.expand(frames, -1, -1))]
 
-# %% ../nbs/20_pipeline.ipynb #c937e948
-WEIGHTS = Path(__file__).parent/"weights" if "__file__" in globals() else Path("../flowtok/weights")
+# %% ../nbs/20_pipeline.ipynb #ada9c519
+WEIGHTS = Path(flowtok.__file__).parent/"weights"
 
 def bundled():
     "Names of the models that come with the package."

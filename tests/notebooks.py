@@ -3,6 +3,7 @@
     python tests/notebooks.py run [NAME ...]   execute notebooks top to bottom and save their outputs
     python tests/notebooks.py readme           make README.md from index.ipynb
 """
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def run(path):
     "Execute the notebook at `path` and save it with its outputs."
     from execnb.shell import CaptureShell
     from nbdev.clean import nbdev_clean
-    CaptureShell(mpl_format="png").execute(path, path, exc_stop=True)
+    with contextlib.chdir(path.parent): CaptureShell(mpl_format="png").execute(path, path, exc_stop=True)
     nbdev_clean(str(path))
 
 
