@@ -4,7 +4,6 @@
     python tests/notebooks.py readme           make README.md from index.ipynb
 """
 import contextlib
-import json
 import sys
 from pathlib import Path
 
@@ -28,14 +27,13 @@ def run(path):
 def readme(folder=ROOT):
     "Write README.md and its pictures, made from index.ipynb, into `folder`; code that starts with `#| hide` is left out."
     from nbconvert import MarkdownExporter
-    from nbformat import from_dict
+    from nbformat import read
     from traitlets.config import Config
-    nb = json.loads((NBS/"index.ipynb").read_text(encoding="utf-8"))
-    for cell in nb["cells"]:
-        hidden = cell["cell_type"] == "code" and "".join(cell["source"]).startswith("#| hide")
-        cell["metadata"] = {"tags": ["hide-input"]} if hidden else {}
+    nb = read(NBS/"index.ipynb", as_version=4)
+    for cell in nb.cells:
+        if cell.cell_type == "code" and cell.source.startswith("#| hide"): cell.metadata["tags"] = ["hide-input"]
     config = Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"hide-input"}))
-    text, resources = MarkdownExporter(config=config).from_notebook_node(from_dict(nb), resources={"output_files_dir": "nbs/images"})
+    text, resources = MarkdownExporter(config=config).from_notebook_node(nb, resources={"output_files_dir": "nbs/images"})
     for name, data in resources["outputs"].items():
         (Path(folder)/name).parent.mkdir(parents=True, exist_ok=True)
         (Path(folder)/name).write_bytes(data)
