@@ -327,7 +327,7 @@ class Shapes(Dataset):
         if not 0 <= i < self.n: raise IndexError(i)
         return dict(image=to_tensor(draw(self.scene(i), self.size)), texts=self.texts(i))
 
-# %% ../nbs/01_data.ipynb #46b1705e
+# %% ../nbs/01_data.ipynb #2fdc4fa6
 class DataError(ValueError):
     "Something is wrong with the data set; the message says what and where."
 
@@ -345,9 +345,9 @@ def _open(source, split):
             if any(path.glob("*.tar")): return load_dataset("webdataset", data_files={split: sorted(map(str, path.glob("*.tar")))}, split=split)
             return load_dataset("imagefolder", data_dir=str(path), split=split)
         return load_dataset(str(source), split=split)
-    except (DatasetNotFoundError, ConnectionError):
-        raise DataError(f"no data set {source!r}: neither a folder, nor tar files, nor a name that could be reached on the Hub") from None
-    except FileNotFoundError as e: raise DataError(f"{source}: {e}") from None
+    except (DatasetNotFoundError, ConnectionError, FileNotFoundError) as e:
+        if path.exists(): raise DataError(f"{source} cannot be read as captioned images: {e}") from None
+        raise DataError(f"no data set {str(source)!r}: neither a folder, nor tar files, nor a name that could be reached on the Hub") from None
     except ValueError as e: raise DataError(f"{source} cannot be read as captioned images: {e}") from e
 
 # %% ../nbs/01_data.ipynb #9b68661e
@@ -417,14 +417,14 @@ def open_data(source,  # "shapes", a folder, tar files (a pattern is fine), or a
     if str(source) == "shapes": return Shapes(n, size, seed=seed)
     return CaptionedImages(_open(source, split), size, caption_column)
 
-# %% ../nbs/01_data.ipynb #528d879f
+# %% ../nbs/01_data.ipynb #076fb3bf
 class Images:
     "Images of a data set as batches (b,3,h,w) in [0,1]; kept in memory when they fit into `limit` bytes."
     def __init__(self, data, limit=2_000_000_000, progress=True):
         self.data, self.stored = data, None
         if len(data)*data[0]["image"].numel() > limit: return
-        bar = tqdm(range(len(data)), desc="images", disable=not progress, mininterval=1.0)
-        self.stored = torch.stack([(data[i]["image"]*255).round().to(torch.uint8) for i in bar])
+        with tqdm(range(len(data)), desc="images", disable=not progress, mininterval=1.0) as bar:
+            self.stored = torch.stack([(data[i]["image"]*255).round().to(torch.uint8) for i in bar])
 
     def __call__(self, index):
         if self.stored is not None: return self.stored[index].float()/255

@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['WEIGHTS', 'Pipeline', 'bundled', 'load']
 
-# %% ../nbs/20_pipeline.ipynb #2c779b47
+# %% ../nbs/20_pipeline.ipynb #e31aa2a5
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -79,7 +81,7 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
         chosen = path[torch.linspace(0, steps, frames).round().long()]
         return [to_pil(x) for x in self._decode(chosen, features.expand(frames, -1, -1))]
 
-# %% ../nbs/20_pipeline.ipynb #ada9c519
+# %% ../nbs/20_pipeline.ipynb #563bf58c
 WEIGHTS = Path(flowtok.__file__).parent/"weights"
 
 def bundled():
@@ -95,7 +97,8 @@ def load(model,  # a folder saved by `save` or by flowtok-train, a bundled name,
         folder = WEIGHTS/str(model)
     known = (folder/"config.json").exists()
     if not known and str(model).count("/") != 1: raise ValueError(f"no model {str(model)!r}: give a folder, one of {', '.join(bundled()) or 'the bundled names'}, or a Hub id such as user/name")
-    try: pipe = Pipeline.from_pretrained(folder if known else str(model), pretrained=False, strict=True)
+    try:
+        with redirect_stdout(StringIO()): pipe = Pipeline.from_pretrained(folder if known else str(model), pretrained=False, strict=True)
     except Exception as e:
         where = f"{folder} does not hold a whole flowtok model" if known else f"no flowtok model could be fetched from the Hub as {model}"
         raise ValueError(f"{where}: {e}") from e
