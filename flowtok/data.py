@@ -369,7 +369,7 @@ def _texts(value, where):
         raise DataError(f"empty caption in {where}: give it a text or take the row out")
     return [t.strip() for t in texts]
 
-# %% ../nbs/01_data.ipynb #0dcde520
+# %% ../nbs/01_data.ipynb #77771085
 class CaptionedImages(Dataset):
     "Images and captions of a `datasets.Dataset`, as tensors (3,size,size) in [0,1] and lists of strings."
     def __init__(self,
@@ -397,7 +397,7 @@ class CaptionedImages(Dataset):
         stored = self.rows[i][self.image_column]
         try: picture = Image.open(io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"]); picture.load()
         except (UnidentifiedImageError, OSError, SyntaxError) as e:
-            raise DataError(f"{self._name(i)} is not a readable image ({e}): repair it or take it out of the data set") from None
+            raise DataError(f"{self._name(i)} is not a readable image ({type(e).__name__}): repair it or take it out of the data set") from None
         return _square(picture, self.size)
 
     def __getitem__(self, i): return dict(image=to_tensor(self.image(i)), texts=self.texts(i))
