@@ -81,6 +81,7 @@ class FlowLossConfig:
     kl: str = "release"  # or "plain"
     kl_weight: float = 0.01  # on the KL summed over the numbers of one caption
     align_weight: float = 1.0
+    image: str = "sample"  # the target: a "sample" of the image's posterior, as in the authors' release, or its "mean"
 
 # %% ../nbs/00_core.ipynb #7fef5132
 @dataclass(frozen=True)

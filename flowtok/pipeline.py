@@ -53,8 +53,7 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
     @torch.no_grad()
     def _decode(self, z, features):
         "Normalised image tokens (b,n,d) to image tensors (b,3,h,w) in [0,1]."
-        text = features if self.preset.tokenizer.text_width else None
-        return self.tokenizer.decode(self.tokenizer.denormalize(z), text).clamp(0, 1)
+        return self.tokenizer.decode(self.tokenizer.denormalize(z), features if self.tokenizer.reads_text else None).clamp(0, 1)
 
     def images(self, captions, steps=20, guidance=None, seed=0, batch=256):
         "As `text_to_image`, but tensors (b,3,h,w) in [0,1]."

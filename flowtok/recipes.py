@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from .core import generator, pick_device, preset, run_record, seed_all, show_images, write_json
 from .data import Images, encode_dataset, open_data
+from .layers import DiagonalGaussian
 from .model import text_to_image_loss
 from .pipeline import Pipeline
 from .text import tokenize, vocabulary_of
@@ -50,12 +51,13 @@ def train_tokenizer(pipe,  # a Pipeline
                     out=None, seed=0, device="cpu", **kw):
     "Train the pipeline's tokenizer; returns the log."
     p, data, order = pipe.preset, images.data, Shuffled(len(images.data), pipe.preset.train_tokenizer.batch, seed)
-    def text(batch): return pipe.text_encoder(batch["ids"]) if p.tokenizer.text_width else None
     def batches(step):
-        index = order(step); batch = dict(images=images(index))
-        if p.tokenizer.text_width: batch["ids"] = tokenize([data.texts(int(i))[0] for i in index], p.text.context)
-        return batch
-    def loss(model, batch, noise): return tokenizer_loss(model, batch["images"], p.tokenizer_loss, text(batch), noise)
+        index = order(step)
+        if not pipe.tokenizer.reads_text: return dict(images=images(index))
+        return dict(images=images(index), ids=tokenize([data.texts(int(i))[0] for i in index], p.text.context))
+    def loss(model, batch, noise):
+        text = pipe.text_encoder(batch["ids"]) if "ids" in batch else None
+        return tokenizer_loss(model, batch["images"], p.tokenizer_loss, text, noise)
     model, log = fit(pipe.tokenizer, loss, batches, p.train_tokenizer, out, seed, device=device, title="tokenizer", **kw)
     pipe.tokenizer.load_state_dict(model.state_dict())
     return log
@@ -74,9 +76,9 @@ def train_text_to_image(pipe, cache, out=None, seed=0, device="cpu", **kw):
     p, order = pipe.preset, Shuffled(len(cache), pipe.preset.train_flow.batch, seed)
     def batches(step): return cache.batch(order(step), generator(seed, "caption", step))
     def loss(model, batch, noise):
-        eps = torch.randn(batch["mean"].shape, generator=noise, device=batch["mean"].device)
-        image = pipe.tokenizer.normalize(batch["mean"] + torch.exp(0.5*batch["logvar"])*eps)
-        return text_to_image_loss(model, image, pipe.text_encoder(batch["ids"]), p.flow_loss, noise)
+        posterior = DiagonalGaussian(batch["mean"], batch["logvar"])
+        image = posterior.mean if p.flow_loss.image == "mean" else posterior.sample(noise)
+        return text_to_image_loss(model, pipe.tokenizer.normalize(image), pipe.text_encoder(batch["ids"]), p.flow_loss, noise)
     model, log = fit(pipe.flow, loss, batches, p.train_flow, out, seed, device=device, title="text to image", **kw)
     pipe.flow.load_state_dict(model.state_dict())
     return log
@@ -94,15 +96,15 @@ def sample_callback(pipe, captions, folder):
         finally: pipe.flow = kept
     return callback
 
-def reconstruction_callback(data, folder, text=lambda texts: None):
+def reconstruction_callback(pipe, data, folder):
     "A callback that draws eight images and their reconstructions."
     Path(folder).mkdir(parents=True, exist_ok=True)
     items = [data[i] for i in range(min(8, len(data)))]
-    x = torch.stack([item["image"] for item in items])
+    x = torch.stack([item["image"] for item in items]).to(pipe.device)
+    ids = tokenize([item["texts"][0] for item in items], pipe.preset.text.context).to(pipe.device)
     @torch.no_grad()
     def callback(step, model):
-        device = model.latent_mean.device
-        y = model.decode(model.encode(x.to(device)).mean, text([item["texts"][0] for item in items]))
+        y = model.decode(model.encode(x).mean, pipe.text_encoder(ids) if model.reads_text else None)
         _save_figure(show_images([*x, *y], cols=len(x)), Path(folder)/f"tokenizer-{step:06}.png")
     return callback
 
@@ -138,8 +140,7 @@ def train_parts(pipe, images, out, **common):
     "Tokenizer, then flow; returns their logs."
     data, p = images.data, pipe.preset
     captions = [data.texts(i % len(data))[0] for i in range(16)]
-    def text(texts): return pipe.text_encoder(tokenize(texts, p.text.context).to(pipe.device)) if p.tokenizer.text_width else None
-    drawn = [reconstruction_callback(data, out/"samples", text)]
+    drawn = [reconstruction_callback(pipe, data, out/"samples")]
     log = train_tokenizer(pipe, images, out/"tokenizer", callbacks=drawn, **common)
     cache = encode(pipe, images, common["progress"])
     return dict(tokenizer=log, flow=train_text_to_image(pipe, cache, out/"flow", callbacks=[sample_callback(pipe, captions, out/"samples")], **common))

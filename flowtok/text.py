@@ -8,6 +8,7 @@ __all__ = ['BACKENDS', 'tokenize', 'TextEncoder', 'vocabulary_of', 'to_transform
 
 # %% ../nbs/05_text.ipynb #23adc95d
 import re, warnings
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -20,20 +21,26 @@ from .layers import Attention, DiagonalGaussian
 def tokenize(texts,  # list of strings
              context=77):  # length of a row
     "CLIP token ids (b,context), padded with 0; a caption that is too long is cut with a warning."
-    from open_clip.tokenizer import SimpleTokenizer
     if isinstance(texts, str): raise TypeError("give a list of captions, not one string")
     empty = [i for i, t in enumerate(texts) if not isinstance(t, str) or not t.strip()]
     if empty or not len(texts): raise ValueError(f"caption {empty[0]} is empty: write what you want to see" if empty else "no captions: give at least one")
-    tokenizer = _bpe(SimpleTokenizer)
-    long = [t for t in texts if len(tokenizer.encode(t)) + 2 > context]
-    if long: warnings.warn(f"only the first {context - 2} tokens are read of: {long[0]!r}", stacklevel=2)
-    return tokenizer(list(texts), context_length=context)
+    ids = torch.zeros(len(texts), context, dtype=torch.long)
+    for row, text in zip(ids, texts):
+        words = _words(text)
+        if len(words) + 2 > context: warnings.warn(f"only the first {context - 2} tokens are read of: {text!r}", stacklevel=2)
+        marked = torch.tensor([49406, *words[:context - 2], 49407])  # start and end marks
+        row[:len(marked)] = marked
+    return ids
 
-_BPE = []
-def _bpe(cls):
-    "The tokenizer, made once."
-    if not _BPE: _BPE.append(cls())
-    return _BPE[0]
+@lru_cache(maxsize=1)
+def _bpe():
+    from open_clip.tokenizer import SimpleTokenizer
+    return SimpleTokenizer()
+
+@lru_cache(maxsize=100_000)
+def _words(text):
+    "Ids of one caption without the marks; a training set says the same things many times."
+    return tuple(_bpe().encode(text))
 
 # %% ../nbs/05_text.ipynb #26f5f5f1
 def _open_clip_tower(cfg, vocab_size, pretrained):

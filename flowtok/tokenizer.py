@@ -93,6 +93,11 @@ class ImageTokenizer(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(cfg.latent_dim))
         self.register_buffer("latent_std", torch.ones(cfg.latent_dim))
 
+    @property
+    def reads_text(self):
+        "Whether the decoder was built to see text."
+        return bool(self.cfg.text_width)
+
     def encode(self, x):  # images (b,3,h,w) in [0,1]
         "Posterior over latent tokens (b,n,d)."
         size = self.cfg.image_size
@@ -104,7 +109,7 @@ class ImageTokenizer(nn.Module):
                z,  # latent tokens (b,n,d)
                text=None):  # text features (b,m,c), when the decoder was built to see text
         "Images (b,3,h,w); values may leave [0,1] slightly."
-        if (text is None) == bool(self.cfg.text_width):
+        if (text is None) == self.reads_text:
             raise ValueError("this decoder reads text features: pass text" if text is None else "this decoder was built without text: leave it out")
         return self.decoder(z, text)
 

@@ -32,6 +32,7 @@ def readme(folder=ROOT):
     nb = read(NBS/"index.ipynb", as_version=4)
     for cell in nb.cells:
         if cell.cell_type == "code" and cell.source.startswith("#| hide"): cell.metadata["tags"] = ["hide-input"]
+    nb.metadata["language_info"] = dict(name="python")
     config = Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"hide-input"}))
     text, resources = MarkdownExporter(config=config).from_notebook_node(nb, resources={"output_files_dir": "nbs/images"})
     for name, data in resources["outputs"].items():

@@ -42,7 +42,7 @@ def exported(tmp_path_factory):
     shutil.copy(ROOT/"settings.ini", folder)
     (folder/"flowtok").mkdir()
     shutil.copy(ROOT/"flowtok"/"__init__.py", folder/"flowtok")
-    status, said = call("-c", "from nbdev.export import nb_export; from nbdev.doclinks import nbdev_export; nbdev_export(); from nbdev.clean import nbdev_clean; nbdev_clean()", cwd=folder)
+    status, said = call("-c", "from nbdev.doclinks import nbdev_export; nbdev_export(); from nbdev.clean import nbdev_clean; nbdev_clean()", cwd=folder)
     assert status == 0, said
     return folder
 
