@@ -98,6 +98,7 @@ class TrainConfig:
     clip: float = 1.0  # largest gradient norm; 0: no clipping
     ema: float = 0.999
     precision: str = "no"  # "bf16" on a GPU
+    easy: float = 0.0  # share of the steps, at the start, that see only what the data set calls easy
 
 # %% ../nbs/00_core.ipynb #617dc97b
 @dataclass(frozen=True)
@@ -133,9 +134,10 @@ def _nano():
         text=TextConfig(name="", pretrained="", width=128, depth=2, heads=4, context=16),
         flow=FlowConfig(16, 16, 128, 4, 4, 512, text_width=128, text_depth=2, text_heads=4, text_mlp_width=512,
                         text_dropout=0.0, align_width=128),
-        train_tokenizer=TrainConfig(4_500, 32, 5e-4, muon_lr=3e-3, warmup=120, **recipe),
-        train_flow=TrainConfig(10_000, 32, 1e-3, muon_lr=3e-3, warmup=200, **recipe),
-        tokenizer_loss=TokenizerLossConfig(kl_weight=3e-7), flow_loss=FlowLossConfig(time_mean=-0.8, kl_weight=0.02))
+        train_tokenizer=TrainConfig(4_500, 32, 1e-3, muon_lr=4e-3, warmup=120, **recipe),
+        train_flow=TrainConfig(12_000, 32, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.4, **recipe),
+        tokenizer_loss=TokenizerLossConfig(kl_weight=5e-7),
+        flow_loss=FlowLossConfig(time_mean=-0.8, kl_weight=0.02, image="mean"))
 
 # %% ../nbs/00_core.ipynb #efda8cc2
 def presets():

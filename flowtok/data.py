@@ -117,7 +117,7 @@ def _any_scene(rng, pair_share):
 
 def random_scene(rng,  # a `random.Random`
                  split="seen",  # "seen", "tuples" or "pairs"
-                 pair_share=0.4):  # how often a scene has two shapes
+                 pair_share=0.25):  # how often a scene has two shapes
     "A scene of `split`."
     if split not in SPLITS: raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     while True:
@@ -157,7 +157,7 @@ def caption(scene,  # what to describe
             rng,  # a `random.Random`
             detail=None):  # "full", "some", "least"; None draws one
     "A caption of `scene` that is true, and silent about what it leaves out."
-    detail = detail or rng.choices(list(DETAILS), (0.4, 0.4, 0.2))[0]
+    detail = detail or rng.choices(list(DETAILS), (0.5, 0.3, 0.2))[0]
     keep = lambda: rng.random() < DETAILS[detail]
     noun = (lambda s, **kw: _vague_noun(s, keep, rng, **kw)) if detail == "some" else (lambda s, **kw: _noun(s, keep, **kw))
     background = scene.background if keep() else ""
@@ -313,7 +313,7 @@ class Shapes(Dataset):
                  seed=0,
                  captions=4,  # captions an image
                  detail=None,  # "full", "some", "least"; None draws one for each caption
-                 pair_share=0.4):  # how often a scene has two shapes
+                 pair_share=0.25):  # how often a scene has two shapes
         self.n, self.size, self.split, self.seed = n, size, split, seed
         self.captions, self.detail, self.pair_share = captions, detail, pair_share
 
@@ -329,6 +329,11 @@ class Shapes(Dataset):
         "The captions of item `i`."
         rng, scene = self._rng(i, "caption"), self.scene(i)
         return [caption(scene, rng, self.detail) for _ in range(self.captions)]
+
+    def easy(self, i):
+        "Which captions of item `i` a training may begin with: those of one shape that leave nothing out."
+        named = [parse(t) for t in self.texts(i)] if not self.scene(i).relation else []
+        return [k for k, p in enumerate(named) if len(p["shapes"][0]) == 3 and p["where"] and p["background"]]
 
     def __getitem__(self, i):
         if not 0 <= i < self.n: raise IndexError(i)
@@ -444,8 +449,9 @@ class LatentCache(Dataset):
                  mean,  # posterior means (N,n,d)
                  logvar,  # posterior log-variances (N,n,d)
                  ids,  # token ids of all captions (M,n), grouped by image
-                 first):  # where the captions of each image start in `ids` (N+1,)
-        self.mean, self.logvar, self.ids, self.first = mean, logvar, ids, first
+                 first,  # where the captions of each image start in `ids` (N+1,)
+                 easy=None):  # rows of `ids` to begin with (E,), when the data set names some
+        self.mean, self.logvar, self.ids, self.first, self.easy = mean, logvar, ids, first, easy
 
     def __len__(self): return len(self.mean)
 
@@ -455,9 +461,15 @@ class LatentCache(Dataset):
         "Dict of mean, logvar (b,n,d) and ids (b,n)."
         start, count = self.first[index], self.first[index + 1] - self.first[index]
         pick = (torch.rand(len(index), generator=generator)*count).long().clamp(max=count - 1)
-        return dict(mean=self.mean[index].float(), logvar=self.logvar[index].float(), ids=self.ids[start + pick].long())
+        return self._pairs(index, start + pick)
 
-    def tensors(self): return dict(mean=self.mean, logvar=self.logvar, ids=self.ids, first=self.first)
+    def easy_batch(self, index):  # places in `easy` (b,)
+        "As `batch`, for captions to begin with."
+        rows = self.easy[index]
+        return self._pairs(torch.searchsorted(self.first, rows, right=True) - 1, rows)
+
+    def _pairs(self, index, rows):
+        return dict(mean=self.mean[index].float(), logvar=self.logvar[index].float(), ids=self.ids[rows].long())
 
 # %% ../nbs/01_data.ipynb #e6bff08e
 def encode_dataset(images,  # an Images
@@ -473,4 +485,5 @@ def encode_dataset(images,  # an Images
         texts = [images.data.texts(int(i)) for i in index]
         ids.append(tokenize([t for several in texts for t in several]).int()); counts += map(len, texts)
     first = torch.cat([torch.zeros(1, dtype=torch.long), torch.tensor(counts).cumsum(0)])
-    return LatentCache(torch.cat(means), torch.cat(logvars), torch.cat(ids), first)
+    easy = [int(first[i]) + k for i in range(len(images.data)) for k in images.data.easy(i)] if hasattr(images.data, "easy") else []
+    return LatentCache(torch.cat(means), torch.cat(logvars), torch.cat(ids), first, torch.tensor(easy) if easy else None)

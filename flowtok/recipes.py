@@ -74,7 +74,10 @@ def encode(pipe, images, progress=True):
 def train_text_to_image(pipe, cache, out=None, seed=0, device="cpu", **kw):
     "Train the pipeline's flow on a latent cache; returns the log."
     p, order = pipe.preset, Shuffled(len(cache), pipe.preset.train_flow.batch, seed)
-    def batches(step): return cache.batch(order(step), generator(seed, "caption", step))
+    begin = Shuffled(len(cache.easy), p.train_flow.batch, seed) if cache.easy is not None else None
+    def batches(step):
+        if begin and step < p.train_flow.easy*p.train_flow.steps: return cache.easy_batch(begin(step))
+        return cache.batch(order(step), generator(seed, "caption", step))
     def loss(model, batch, noise):
         posterior = DiagonalGaussian(batch["mean"], batch["logvar"])
         image = posterior.mean if p.flow_loss.image == "mean" else posterior.sample(noise)
@@ -138,7 +141,7 @@ def plan(preset_name, steps=None):
 
 def train_parts(pipe, images, out, **common):
     "Tokenizer, then flow; returns their logs."
-    data, p = images.data, pipe.preset
+    data = images.data
     captions = [data.texts(i % len(data))[0] for i in range(16)]
     drawn = [reconstruction_callback(pipe, data, out/"samples")]
     log = train_tokenizer(pipe, images, out/"tokenizer", callbacks=drawn, **common)
