@@ -111,5 +111,5 @@ class DiagonalGaussian:
         return self.mean + self.std*noise
 
     def kl(self):
-        "Distance to the standard normal (b,), summed over the numbers of each sample."
+        "KL divergence from the standard normal (b,), in nats, summed over the numbers of each sample."
         return 0.5*(self.mean**2 + self.logvar.exp() - 1 - self.logvar).flatten(1).sum(1)

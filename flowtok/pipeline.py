@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 import torch
+from fastcore.basics import patch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
@@ -42,43 +43,50 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
         "Write weights and settings into `folder`; `flowtok.load` reads them."
         self.save_pretrained(folder)
 
-    @torch.no_grad()
-    def _source(self, captions, seed):
-        "Text features (b,n,c) and a sample of the text tokens (b,n,d); caption `i` has noise of its own."
-        features = self.text_encoder(self.text_encoder.tokenize(captions).to(self.device))
-        posterior = self.flow.project(features)
-        noise = torch.stack([torch.randn(posterior.mean.shape[1:], generator=generator(seed, "source", i)) for i in range(len(captions))])
-        return features, posterior.mean + posterior.std*noise.to(self.device)
+# %% ../nbs/20_pipeline.ipynb #1b1790a0
+@patch
+@torch.no_grad()
+def _source(self: Pipeline, captions, seed):
+    "Text features (b,n,c) and a sample of the text tokens (b,n,d); caption `i` has noise of its own."
+    features = self.text_encoder(self.text_encoder.tokenize(captions).to(self.device))
+    posterior = self.flow.project(features)
+    noise = torch.stack([torch.randn(posterior.mean.shape[1:], generator=generator(seed, "source", i)) for i in range(len(captions))])
+    return features, posterior.mean + posterior.std*noise.to(self.device)
 
-    @torch.no_grad()
-    def _decode(self, z, features):
-        "Normalised image tokens (b,n,d) to image tensors (b,3,h,w) in [0,1]."
-        return self.tokenizer.decode(self.tokenizer.denormalize(z), features if self.tokenizer.reads_text else None).clamp(0, 1)
+@patch
+@torch.no_grad()
+def _decode(self: Pipeline, z, features):
+    "Normalised image tokens (b,n,d) to image tensors (b,3,h,w) in [0,1]."
+    return self.tokenizer.decode(self.tokenizer.denormalize(z), features if self.tokenizer.reads_text else None).clamp(0, 1)
 
-    def images(self, captions, steps=20, guidance=None, seed=0, batch=256):
-        "As `text_to_image`, but tensors (b,3,h,w) in [0,1]."
-        captions = [captions] if isinstance(captions, str) else list(captions)
-        guidance = self.preset.guidance if guidance is None else guidance
-        features, z = self._source(captions, seed)
-        done = [self._decode(sample(self.flow.velocity, part, steps, guidance), text)
-                for part, text in zip(z.split(batch), features.split(batch))]
-        return torch.cat(done)
+# %% ../nbs/20_pipeline.ipynb #3d49bd95
+@patch
+def images(self: Pipeline, captions, steps=20, guidance=None, seed=0, batch=256):
+    "As `text_to_image`, but tensors (b,3,h,w) in [0,1]."
+    captions = [captions] if isinstance(captions, str) else list(captions)
+    guidance = self.preset.guidance if guidance is None else guidance
+    features, z = self._source(captions, seed)
+    done = [self._decode(sample(self.flow.velocity, part, steps, guidance), text)
+            for part, text in zip(z.split(batch), features.split(batch))]
+    return torch.cat(done)
 
-    def text_to_image(self,
-                      captions,  # a list of strings
-                      steps=20,  # Euler steps
-                      guidance=None,  # 1 is off; None takes the preset's
-                      seed=0):  # another seed gives other images of the same captions
-        "One PIL image for each caption."
-        return [to_pil(x) for x in self.images(captions, steps, guidance, seed)]
+@patch
+def text_to_image(self: Pipeline,
+                  captions,  # a list of strings
+                  steps=20,  # Euler steps
+                  guidance=None,  # 1 is off; None takes the preset's
+                  seed=0):  # another seed gives other images of the same captions
+    "One PIL image for each caption."
+    return [to_pil(x) for x in self.images(captions, steps, guidance, seed)]
 
-    def filmstrip(self, caption, frames=6, steps=20, guidance=None, seed=0):
-        "The flow of one caption, decoded at `frames` times from t=0 to t=1: PIL images."
-        guidance = self.preset.guidance if guidance is None else guidance
-        features, z = self._source([caption], seed)
-        path = sample(self.flow.velocity, z, steps, guidance, trajectory=True)[:, 0]
-        chosen = path[torch.linspace(0, steps, frames).round().long()]
-        return [to_pil(x) for x in self._decode(chosen, features.expand(frames, -1, -1))]
+@patch
+def filmstrip(self: Pipeline, caption, frames=6, steps=20, guidance=None, seed=0):
+    "The flow of one caption, decoded at `frames` times from t=0 to t=1: PIL images."
+    guidance = self.preset.guidance if guidance is None else guidance
+    features, z = self._source([caption], seed)
+    path = sample(self.flow.velocity, z, steps, guidance, trajectory=True)[:, 0]
+    chosen = path[torch.linspace(0, steps, frames).round().long()]
+    return [to_pil(x) for x in self._decode(chosen, features.expand(frames, -1, -1))]
 
 # %% ../nbs/20_pipeline.ipynb #563bf58c
 WEIGHTS = Path(flowtok.__file__).parent/"weights"
