@@ -3,7 +3,10 @@
     python tests/notebooks.py run [NAME ...]   execute notebooks top to bottom and save their outputs
     python tests/notebooks.py readme           make README.md from index.ipynb
 """
+import base64
 import contextlib
+import io
+import json
 import sys
 from pathlib import Path
 
@@ -21,7 +24,21 @@ def run(path):
     from execnb.shell import CaptureShell
     from nbdev.clean import nbdev_clean
     with contextlib.chdir(path.parent): CaptureShell(mpl_format="png").execute(path, path, exc_stop=True)
+    shrink(path)
     nbdev_clean(str(path))
+
+
+def shrink(path):
+    "Store the pictures of the notebook at `path` with 256 colours where that is smaller."
+    from PIL import Image
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    for data in (o["data"] for c in nb["cells"] for o in c.get("outputs", []) if "image/png" in o.get("data", {})):
+        before = data["image/png"] if isinstance(data["image/png"], str) else "".join(data["image/png"])
+        small = io.BytesIO()
+        Image.open(io.BytesIO(base64.b64decode(before))).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        after = base64.b64encode(small.getvalue()).decode()
+        if len(after) < len(before): data["image/png"] = after
+    path.write_text(json.dumps(nb, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def readme(folder=ROOT):

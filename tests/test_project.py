@@ -65,6 +65,13 @@ def test_notebook_is_clean_and_executed(path, exported):
     assert not re.search(r"/(home|Users|tmp|root)/\w", json.dumps([o.get("text", "") for o in outputs]))
 
 
+@pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
+def test_no_output_is_swallowed(path):
+    "The shell that runs the notebooks drops what a cell prints when the cell ends in a semicolon."
+    sources = ["".join(c["source"]).rstrip() for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    assert not [s for s in sources if "print(" in s and s.endswith(";")]
+
+
 def test_readme_is_made_from_index(tmp_path):
     readme(tmp_path)
     made = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
