@@ -30,14 +30,14 @@ def accuracy(images,  # (b,3,h,w) in [0,1], or PIL images
     return dict(right=share(all(c.values()) for c in kept), readable=share(s is not None for s in scenes),
                 **{a: share(v for c in kept for k, v in c.items() if k.rstrip("1") == a) for a in sorted(named)})
 
-# %% ../nbs/12_evaluation.ipynb #a47d1965
+# %% ../nbs/12_evaluation.ipynb #fb4b8817
 CAPTION_SETS = {"seen": dict(detail="full", pair_share=0), "tuples": dict(detail="full", pair_share=0, split="tuples"),
                 "pairs": dict(detail="full", pair_share=0, split="pairs"), "two shapes": dict(detail="full", pair_share=1), "mix": {}}
 
 def caption_set(name,  # a key of `CAPTION_SETS`
                 n,  # how many
                 seed=1000):  # drawings of other seeds are other drawings
-    "`n` captions of drawings that no training with a smaller seed has used."
+    "`n` captions of drawings made with `seed`, which should be the seed of no training."
     data = Shapes(n, captions=1, seed=seed, **CAPTION_SETS[name])
     return [data.texts(i)[0] for i in range(n)]
 
