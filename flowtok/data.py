@@ -25,8 +25,8 @@ from .core import to_pil, to_tensor
 
 # %% ../nbs/01_data.ipynb #788e07c8
 COLOURS = dict(red=(230, 20, 20), green=(20, 200, 40), blue=(30, 60, 240), yellow=(250, 220, 20),
-               purple=(140, 40, 180), orange=(255, 130, 10), pink=(255, 150, 200), cyan=(30, 210, 220))
-BACKGROUNDS = dict(white=(255, 255, 255), grey=(128, 128, 128), black=(0, 0, 0))
+               purple=(165, 40, 205), orange=(255, 130, 10), pink=(255, 110, 190), cyan=(30, 210, 220))
+BACKGROUNDS = dict(white=(255, 255, 255), grey=(80, 80, 80), black=(0, 0, 0))
 SIZES = dict(small=0.18, large=0.26)  # radius, as a share of the picture
 POSITIONS = {"in the middle": (0.5, 0.5), "at the top left": (0.345, 0.345), "at the top right": (0.655, 0.345),
              "at the bottom left": (0.345, 0.655), "at the bottom right": (0.655, 0.655)}  # (x, y), y pointing down
