@@ -77,6 +77,7 @@ class FlowLossConfig:
     "What the flow's training draws and weighs."
     time_mean: float = 0.0  # t = sigmoid(N(time_mean, time_std)); below 0: more samples near the text
     time_std: float = 1.0
+    time_zero: float = 0.0  # share of samples at t=0 exactly, where the text is all there is
     null_prob: float = 0.1  # share of samples trained toward another image, for guidance
     kl: str = "release"  # or "plain"
     kl_weight: float = 0.01  # on the KL summed over the numbers of one caption
@@ -98,7 +99,7 @@ class TrainConfig:
     clip: float = 1.0  # largest gradient norm; 0: no clipping
     ema: float = 0.999
     precision: str = "no"  # "bf16" on a GPU
-    easy: float = 0.0  # share of the steps, at the start, that see only what the data set calls easy
+    easy: float = 0.0  # share of the steps, at the start, that see only captions the data set calls easy
 
 # %% ../nbs/00_core.ipynb #617dc97b
 @dataclass(frozen=True)
@@ -135,9 +136,8 @@ def _nano():
         flow=FlowConfig(16, 16, 128, 4, 4, 512, text_width=128, text_depth=2, text_heads=4, text_mlp_width=512,
                         text_dropout=0.0, align_width=128),
         train_tokenizer=TrainConfig(4_500, 32, 1e-3, muon_lr=4e-3, warmup=120, **recipe),
-        train_flow=TrainConfig(12_000, 32, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.4, **recipe),
-        tokenizer_loss=TokenizerLossConfig(kl_weight=5e-7),
-        flow_loss=FlowLossConfig(time_mean=-0.8, kl_weight=0.02, image="mean"))
+        train_flow=TrainConfig(10_000, 32, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.5, **recipe),
+        flow_loss=FlowLossConfig(time_mean=-0.8, time_zero=0.25, kl_weight=0.02, image="mean"))
 
 # %% ../nbs/00_core.ipynb #efda8cc2
 def presets():
@@ -198,7 +198,7 @@ def run_record(seed=None,  # the seed of the run
     "How a result was obtained: command, commit, seed, seconds, hardware and versions."
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    hardware = dict(machine=platform.machine(), system=platform.system(), cores=os.cpu_count(), gpu=gpu)
+    hardware = dict(machine=platform.machine(), system=platform.system(), cores=os.cpu_count(), threads=torch.get_num_threads(), gpu=gpu)
     versions = dict(python=platform.python_version(), **{p: version(p) for p in ("torch", "transformers", "open_clip_torch")})
     return dict(command=command, commit=_commit(), date=time.strftime("%Y-%m-%d"), seed=seed, seconds=seconds,
                 hardware=hardware, versions=versions) | more

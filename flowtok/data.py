@@ -117,7 +117,7 @@ def _any_scene(rng, pair_share):
 
 def random_scene(rng,  # a `random.Random`
                  split="seen",  # "seen", "tuples" or "pairs"
-                 pair_share=0.25):  # how often a scene has two shapes
+                 pair_share=0.3):  # how often a scene has two shapes
     "A scene of `split`."
     if split not in SPLITS: raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     while True:
@@ -313,7 +313,7 @@ class Shapes(Dataset):
                  seed=0,
                  captions=4,  # captions an image
                  detail=None,  # "full", "some", "least"; None draws one for each caption
-                 pair_share=0.25):  # how often a scene has two shapes
+                 pair_share=0.3):  # how often a scene has two shapes
         self.n, self.size, self.split, self.seed = n, size, split, seed
         self.captions, self.detail, self.pair_share = captions, detail, pair_share
 
@@ -331,9 +331,9 @@ class Shapes(Dataset):
         return [caption(scene, rng, self.detail) for _ in range(self.captions)]
 
     def easy(self, i):
-        "Which captions of item `i` a training may begin with: those of one shape that leave nothing out."
-        named = [parse(t) for t in self.texts(i)] if not self.scene(i).relation else []
-        return [k for k, p in enumerate(named) if len(p["shapes"][0]) == 3 and p["where"] and p["background"]]
+        "Which captions of item `i` a training may begin with: those that leave nothing out."
+        named = [len(check(self.scene(i), t)) for t in self.texts(i)]
+        return [k for k, n in enumerate(named) if n == (6 if self.scene(i).relation else 5)]
 
     def __getitem__(self, i):
         if not 0 <= i < self.n: raise IndexError(i)

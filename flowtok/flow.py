@@ -35,9 +35,11 @@ def flow_matching_loss(velocity,  # network: (x_t, t) -> velocity (b,n,d)
 # %% ../nbs/06_flow.ipynb #6bccf2c9
 def logit_normal(n,  # how many
                  mean=0.0, std=1.0,  # of the normal before the sigmoid
-                 generator=None, device="cpu"):
-    "Times (n,) in (0,1): the sigmoid of a normal (Esser et al. 2024)."
-    return torch.sigmoid(mean + std*torch.randn(n, generator=generator, device=device))
+                 generator=None, device="cpu",
+                 zero=0.0):  # share of the times that are 0 instead
+    "Times (n,) in [0,1): the sigmoid of a normal (Esser et al. 2024), or 0."
+    t = torch.sigmoid(mean + std*torch.randn(n, generator=generator, device=device))
+    return t*(torch.rand(n, generator=generator, device=device) >= zero) if zero else t
 
 def uniform(n, generator=None, device="cpu"):
     "Times (n,), uniform in [0,1)."

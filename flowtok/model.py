@@ -55,7 +55,7 @@ def text_to_image_loss(model,  # a FlowTok
     "Dict of scalars: `loss` and its parts before weighting."
     device, posterior = image.device, model.project(text)
     source = posterior.sample(generator)
-    t = logit_normal(len(image), cfg.time_mean, cfg.time_std, generator, device)
+    t = logit_normal(len(image), cfg.time_mean, cfg.time_std, generator, device, cfg.time_zero)
     target, null = reroute(image, torch.rand(len(image), generator=generator, device=device) < cfg.null_prob)
     flow = flow_matching_loss(lambda x, t: model.velocity(x, t, null), source, target, t).mean()
     kl = text_kl(posterior, cfg.kl).mean()

@@ -68,7 +68,7 @@ def encode(pipe, images, progress=True):
     bar = lambda it: tqdm(it, desc="encoding", disable=not progress, mininterval=1.0)
     pipe.tokenizer.eval()
     cache = encode_dataset(images, lambda x: pipe.tokenizer.encode(x.to(pipe.device)), lambda t: tokenize(t, pipe.preset.text.context), progress=bar)
-    pipe.tokenizer.set_statistics(cache.mean, cache.logvar)
+    pipe.tokenizer.set_statistics(cache.mean)
     return cache
 
 def train_text_to_image(pipe, cache, out=None, seed=0, device="cpu", **kw):
@@ -154,7 +154,7 @@ def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_e
           device="auto", caption_column=None, progress=True):
     "Train every part from nothing and save the pipeline into `out`; returns it."
     start, p, device = time.perf_counter(), plan(preset_name, steps), pick_device(device)
-    settings = json.loads(json.dumps(dict(preset=asdict(p), data=str(data), seed=seed)))
+    settings, record = json.loads(json.dumps(dict(preset=asdict(p), data=str(data), seed=seed))), run_record(seed)
     out = open_run(out, settings, resume)
     images = Images(open_data(data, p.tokenizer.image_size, seed=seed, caption_column=caption_column), progress=progress)
     vocabulary = _vocabulary(images.data, p.text)
@@ -163,6 +163,6 @@ def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_e
     logs = train_parts(pipe, images, out, seed=seed, resume=resume, save_every=save_every, device=device, progress=progress)
     pipe.eval().save(out)
     _save_figure(plot_log(logs), out/"curves.png")
-    write_json(out/"run.json", run_record(seed, round(time.perf_counter() - start, 1), training_seconds={k: v[-1]["seconds"] for k, v in logs.items()},
-                                          parameters={n: sum(q.numel() for q in m.parameters()) for n, m in pipe.named_children()}))
+    write_json(out/"run.json", record | dict(seconds=round(time.perf_counter() - start, 1), training_seconds={k: v[-1]["seconds"] for k, v in logs.items()},
+                                             parameters={n: sum(q.numel() for q in m.parameters()) for n, m in pipe.named_children()}))
     return pipe

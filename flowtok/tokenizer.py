@@ -90,7 +90,7 @@ class ImageTokenizer(nn.Module):
         if cfg.image_size % cfg.patch_size: raise ValueError(f"an image of {cfg.image_size} pixels does not split into patches of {cfg.patch_size}")
         self.cfg = cfg
         self.encoder, self.decoder = Encoder(cfg), Decoder(cfg)
-        self.register_buffer("latent_mean", torch.zeros(cfg.latent_dim))
+        self.register_buffer("latent_mean", torch.zeros(cfg.n_tokens, cfg.latent_dim))
         self.register_buffer("latent_std", torch.ones(cfg.latent_dim))
 
     @property
@@ -118,7 +118,8 @@ class ImageTokenizer(nn.Module):
     def denormalize(self, z): return z*self.latent_std + self.latent_mean
 
     @torch.no_grad()
-    def set_statistics(self, mean, logvar):  # posteriors of many images (N,n,d)
-        "Set the latent statistics from the posteriors of a data set."
-        self.latent_mean.copy_(mean.float().mean((0, 1)))
-        self.latent_std.copy_((mean.float().var((0, 1)) + logvar.float().exp().mean((0, 1))).sqrt())
+    def set_statistics(self, mean):  # posterior means of many images (N,n,d)
+        "Take from a data set the mean of every token and the standard deviation of every channel around it."
+        mean = mean.float()
+        self.latent_mean.copy_(mean.mean(0))
+        self.latent_std.copy_((mean - mean.mean(0)).std((0, 1)))
