@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CAPTION_SETS', 'VALUES', 'FREE_CAPTIONS', 'accuracy', 'caption_set', 'real_distribution', 'total_variation',
-           'freedom', 'position_spread', 'reconstruction', 'source', 'spread_report', 'evaluate_shapes']
+           'freedom', 'position_spread', 'reconstruction', 'source', 'spread_report', 'trade_off', 'evaluate_shapes']
 
 # %% ../nbs/12_evaluation.ipynb #d3274dab
 import time
@@ -105,6 +105,12 @@ def spread_report(pipe, n, seed, **kw):
     found = [s for s in spreads if s is not None]
     return dict(captions=len(found), share_of_real=round(float(np.mean(found))/(JITTER/3**0.5), 4) if found else 0.0)
 
+def trade_off(pipe, n, seed, steps=20, guidances=(1.0, 1.25, 1.5, 2.0, 3.0, 5.0)):
+    "For each guidance: accuracy on captions of one and of two shapes that name everything, and position spread."
+    one, two = (caption_set(name, n, seed) for name in ("seen", "two shapes"))
+    return {g: dict(one=accuracy(pipe.images(one, guidance=g, **kw), one)["right"], two=accuracy(pipe.images(two, guidance=g, **kw), two)["right"],
+                    spread=spread_report(pipe, n, guidance=g, **kw)["share_of_real"]) for kw in [dict(steps=steps, seed=seed)] for g in guidances}
+
 def evaluate_shapes(pipe,  # a Pipeline trained on shapes
                     samples=1000,  # captions of each set
                     steps=20, guidance=None, seed=1000):
@@ -113,12 +119,11 @@ def evaluate_shapes(pipe,  # a Pipeline trained on shapes
     few = max(16, samples//4)
     right = {name: accuracy(pipe.images(texts, **kw), texts) for name in CAPTION_SETS for texts in [caption_set(name, samples, seed)]}
     free = {c: freedom(pipe.images([c]*few, **kw), c) for c in FREE_CAPTIONS}
-    other = caption_set("seen", few, seed + 1)
+    other = caption_set("seen", samples, seed + 1)
     by_steps = {k: accuracy(pipe.images(other, **kw | dict(steps=k)), other)["right"] for k in (1, 2, 5, 10, 20)}
-    by_guidance = {g: accuracy(pipe.images(other, **kw | dict(guidance=g)), other)["right"] for g in (1.0, 1.5, 2.0, 3.0, 5.0)}
     distances = [d for f in free.values() for d in f["total_variation"].values()]
     return dict(tokenizer=reconstruction(pipe, samples, seed), right=right, free=free,
                 free_mean=round(float(np.mean(distances)), 4), free_worst=round(max(distances), 4),
                 spread=spread_report(pipe, few, seed, **{k: kw[k] for k in ("steps", "guidance")}), source=source(pipe, other),
-                steps=by_steps, guidance=by_guidance,
+                steps=by_steps, guidance=trade_off(pipe, few, seed + 1, steps),
                 record=run_record(seed, round(time.perf_counter() - start, 1), samples=samples, steps=steps, guidance=guidance or pipe.preset.guidance))
