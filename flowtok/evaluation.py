@@ -125,5 +125,5 @@ def evaluate_shapes(pipe,  # a Pipeline trained on shapes
     return dict(tokenizer=reconstruction(pipe, samples, seed), right=right, free=free,
                 free_mean=round(float(np.mean(distances)), 4), free_worst=round(max(distances), 4),
                 spread=spread_report(pipe, few, seed, **{k: kw[k] for k in ("steps", "guidance")}), source=source(pipe, other),
-                steps=by_steps, guidance=trade_off(pipe, few, seed + 1, steps),
+                steps=by_steps, guidance=trade_off(pipe, max(16, few//2), seed + 1, steps),
                 record=run_record(seed, round(time.perf_counter() - start, 1), samples=samples, steps=steps, guidance=guidance or pipe.preset.guidance))
