@@ -127,7 +127,7 @@ def _large(name, width, depth, heads):
 
 # %% ../nbs/00_core.ipynb #d30c1fc7
 def _nano():
-    "The preset that trains on two CPU cores in under half an hour."
+    "The preset that trains on two CPU cores in about half an hour."
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
     return Preset(
         name="nano", guidance=1.5,
