@@ -108,8 +108,10 @@ def spread_report(pipe, n, seed, **kw):
 def trade_off(pipe, n, seed, steps=20, guidances=(1.0, 1.25, 1.5, 2.0, 3.0, 5.0)):
     "For each guidance: accuracy on captions of one and of two shapes that name everything, and position spread."
     one, two = (caption_set(name, n, seed) for name in ("seen", "two shapes"))
-    return {g: dict(one=accuracy(pipe.images(one, guidance=g, **kw), one)["right"], two=accuracy(pipe.images(two, guidance=g, **kw), two)["right"],
-                    spread=spread_report(pipe, n, guidance=g, **kw)["share_of_real"]) for kw in [dict(steps=steps, seed=seed)] for g in guidances}
+    def at(g):
+        right = {name: accuracy(pipe.images(texts, steps, g, seed), texts)["right"] for name, texts in dict(one=one, two=two).items()}
+        return right | dict(spread=spread_report(pipe, n, seed, steps=steps, guidance=g)["share_of_real"])
+    return {g: at(g) for g in guidances}
 
 def evaluate_shapes(pipe,  # a Pipeline trained on shapes
                     samples=1000,  # captions of each set

@@ -114,7 +114,6 @@ class ImageTokenizer(nn.Module):
         return self.decoder(z, text)
 
     def normalize(self, z): return (z - self.latent_mean)/self.latent_std
-
     def denormalize(self, z): return z*self.latent_std + self.latent_mean
 
     @torch.no_grad()
