@@ -65,6 +65,7 @@ class FlowConfig:
     text_mlp_width: int = 1024
     text_dropout: float = 0.1
     align_width: int = 512
+    balance_width: int = 0  # of the head that tells how large a sample's flow loss is to be expected; 0: every sample weighs the same
 
 # %% ../nbs/00_core.ipynb #b4f1dfe7
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class TrainConfig:
     clip: float = 1.0  # largest gradient norm; 0: no clipping
     ema: float = 0.999
     precision: str = "no"  # "bf16" on a GPU
-    easy: float = 0.0  # share of the steps, at the start, that see only captions the data set calls easy
+    easy: float = 0.0  # share of the steps, at the start, that see only captions the data set calls easy; after it every second step does
 
 # %% ../nbs/00_core.ipynb #617dc97b
 @dataclass(frozen=True)
@@ -134,9 +135,9 @@ def _nano():
         tokenizer=TokenizerConfig(32, 8, 16, 16, 96, 2, 3, 96, 2, 3, text_width=0, text_tokens=16, logvar_start=-4.0),
         text=TextConfig(name="", pretrained="", width=128, depth=2, heads=4, context=16),
         flow=FlowConfig(16, 16, 128, 4, 4, 512, text_width=128, text_depth=2, text_heads=4, text_mlp_width=512,
-                        text_dropout=0.0, align_width=128),
+                        text_dropout=0.0, align_width=128, balance_width=128),
         train_tokenizer=TrainConfig(4_500, 32, 1e-3, muon_lr=4e-3, warmup=120, **recipe),
-        train_flow=TrainConfig(10_000, 32, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.5, **recipe),
+        train_flow=TrainConfig(12_000, 32, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.4, **recipe),
         flow_loss=FlowLossConfig(time_mean=-0.8, time_zero=0.25, kl_weight=0.02, image="mean"))
 
 # %% ../nbs/00_core.ipynb #efda8cc2

@@ -331,9 +331,10 @@ class Shapes(Dataset):
         return [caption(scene, rng, self.detail) for _ in range(self.captions)]
 
     def easy(self, i):
-        "Which captions of item `i` a training may begin with: those that leave nothing out."
-        named = [len(check(self.scene(i), t)) for t in self.texts(i)]
-        return [k for k, n in enumerate(named) if n == (6 if self.scene(i).relation else 5)]
+        "Which captions of item `i` a training may begin with: those that leave nothing out; each stands twice when there are two shapes to learn."
+        scene, texts = self.scene(i), self.texts(i)
+        everything = len(check(scene, caption(scene, self._rng(i, "easy"), "full")))
+        return [k for k, t in enumerate(texts) if len(check(scene, t)) == everything]*len(scene.shapes)
 
     def __getitem__(self, i):
         if not 0 <= i < self.n: raise IndexError(i)

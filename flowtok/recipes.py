@@ -75,9 +75,9 @@ def train_text_to_image(pipe, cache, out=None, seed=0, device="cpu", **kw):
     "Train the pipeline's flow on a latent cache; returns the log."
     p, order = pipe.preset, Shuffled(len(cache), pipe.preset.train_flow.batch, seed)
     if p.flow_loss.image not in ("sample", "mean"): raise ValueError(f"unknown image target {p.flow_loss.image!r}: choose sample or mean")
-    begin = Shuffled(len(cache.easy), p.train_flow.batch, seed) if cache.easy is not None else None
+    easy = Shuffled(len(cache.easy), p.train_flow.batch, seed) if cache.easy is not None and p.train_flow.easy else None
     def batches(step):
-        if begin and step < p.train_flow.easy*p.train_flow.steps: return cache.easy_batch(begin(step))
+        if easy and (step < p.train_flow.easy*p.train_flow.steps or step % 2): return cache.easy_batch(easy(step))
         return cache.batch(order(step), generator(seed, "caption", step))
     def loss(model, batch, noise):
         posterior = DiagonalGaussian(batch["mean"], batch["logvar"])
