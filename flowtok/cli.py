@@ -41,7 +41,7 @@ def command(func):
 # %% ../nbs/22_cli.ipynb #8d66fe2c
 @command
 def train(
-    preset: str = "nano",  # size of everything: nano, B, XL or H
+    preset: str = "nano",  # size of everything: nano, nano64, B, XL or H
     data: str = "shapes",  # "shapes", a folder of captioned images, tar files, or a Hub name
     out: str = "runs/nano",  # folder for the model, its curves and samples
     steps: int = None,  # optimiser steps of every part; default: the preset's
@@ -83,7 +83,7 @@ def sample(
 def evaluate(
     model: str,  # a folder, a bundled name such as nano, or a Hub id: a model trained on shapes
     samples: int = 1000,  # captions of each set
-    out: str = "evaluation",  # folder for evaluation.json
+    out: str = "evaluation",  # folder for evaluation.json and gallery.png
     steps: int = 20,  # Euler steps
     guidance: float = None,  # 1 is off; default: the preset's
     seed: int = 1000,  # of captions and noise
@@ -92,11 +92,13 @@ def evaluate(
     with clear_errors():
         import flowtok
         from flowtok.core import write_json
-        from flowtok.evaluation import evaluate_shapes
+        from flowtok.evaluation import caption_set, evaluate_shapes, show_judged
         if samples < 1: raise ValueError(f"--samples must be at least 1, got {samples}")
         Path(out).mkdir(parents=True, exist_ok=True)
-        report = evaluate_shapes(flowtok.load(model, device=device), samples, steps, guidance, seed)
+        pipe, texts = flowtok.load(model, device=device), caption_set("mix", 24, seed)
+        report = evaluate_shapes(pipe, samples, steps, guidance, seed)
         write_json(Path(out)/"evaluation.json", report)
+        show_judged(pipe.images(texts, steps, guidance, seed), texts, path=Path(out)/"gallery.png")
         for name, row in report["right"].items(): print(f"{name:10} all named attributes right: {100*row['right']:5.1f} %")
         print(f"wrote {Path(out)/'evaluation.json'}")
 

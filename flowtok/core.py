@@ -127,26 +127,26 @@ def _large(name, width, depth, heads):
         train_flow=TrainConfig(600_000, 4096, 4e-4, weight_decay=0.03, warmup=5_000, schedule="constant", clip=0.0, **recipe))
 
 # %% ../nbs/00_core.ipynb #d30c1fc7
-def _nano():
-    "The preset that trains on two CPU cores in about half an hour."
+def _nano(name="nano", image_size=32, tokenizer_steps=4_500):
+    "A preset that trains on two CPU cores: `nano` in about half an hour."
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
     return Preset(
-        name="nano", guidance=1.5,
-        tokenizer=TokenizerConfig(32, 8, 16, 16, 96, 2, 3, 96, 2, 3, text_width=0, text_tokens=16, logvar_start=-4.0),
+        name=name, guidance=1.5,
+        tokenizer=TokenizerConfig(image_size, 8, 16, 16, 96, 2, 3, 96, 2, 3, text_width=0, text_tokens=16, logvar_start=-4.0),
         text=TextConfig(name="", pretrained="", width=128, depth=2, heads=4, context=16),
         flow=FlowConfig(16, 16, 128, 4, 4, 512, text_width=128, text_depth=2, text_heads=4, text_mlp_width=512,
                         text_dropout=0.0, align_width=128, balance_width=128),
-        train_tokenizer=TrainConfig(4_500, 32, 1e-3, muon_lr=4e-3, warmup=120, **recipe),
+        train_tokenizer=TrainConfig(tokenizer_steps, 32, 1e-3, muon_lr=4e-3, warmup=120, **recipe),
         train_flow=TrainConfig(12_000, 32, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.4, **recipe),
         flow_loss=FlowLossConfig(time_mean=-0.8, time_zero=0.25, kl_weight=0.02, image="mean"))
 
 # %% ../nbs/00_core.ipynb #efda8cc2
 def presets():
     "All presets by name."
-    all_presets = [_nano(), _large("B", 768, 12, 12), _large("XL", 1152, 28, 16), _large("H", 1280, 36, 20)]
+    all_presets = [_nano(), _nano("nano64", 64, 6_000), _large("B", 768, 12, 12), _large("XL", 1152, 28, 16), _large("H", 1280, 36, 20)]
     return {p.name: p for p in all_presets}
 
-def preset(name):  # "nano", "B", "XL" or "H"; case does not matter
+def preset(name):  # "nano", "nano64", "B", "XL" or "H"; case does not matter
     "The preset called `name`."
     known = presets()
     match = {k.lower(): p for k, p in known.items()}.get(str(name).lower())
