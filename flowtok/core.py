@@ -115,6 +115,7 @@ class Preset:
     tokenizer_loss: TokenizerLossConfig = TokenizerLossConfig()
     flow_loss: FlowLossConfig = FlowLossConfig()
     guidance: float = 2.0  # default of sampling
+    grid: str = "uniform"  # times of sampling; "release": those of the authors' code
 
 # %% ../nbs/00_core.ipynb #2e11c1ca
 def _large(name, width, depth, heads):

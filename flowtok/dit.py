@@ -13,6 +13,10 @@ from .core import FlowConfig
 from .layers import Attention, TimestepEmbedder, modulate, sincos_positions
 
 # %% ../nbs/07_dit.ipynb #ec272704
+def _spread(knobs, b):
+    "Rows (g,c) as (b,c): each stands for a run of b/g samples."
+    return knobs if len(knobs) == b else knobs.repeat_interleave(b//len(knobs), 0)
+
 class DiTBlock(nn.Module):
     "Transformer block with adaLN-zero: tokens (b,n,c) and condition (b,c) to tokens (Peebles & Xie 2023)."
     def __init__(self, width, heads, mlp_width):
@@ -23,7 +27,7 @@ class DiTBlock(nn.Module):
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(width, 6*width))
 
     def forward(self, x, c):
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.ada(c).chunk(6, -1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = _spread(self.ada(c), len(x)).chunk(6, -1)
         x = x + gate1[:, None]*self.attn(modulate(self.norm1(x), shift1, scale1))
         return x + gate2[:, None]*self.mlp(modulate(self.norm2(x), shift2, scale2))
 
@@ -36,7 +40,7 @@ class FinalLayer(nn.Module):
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(width, 2*width))
         self.linear = nn.Linear(width, latent_dim)
 
-    def forward(self, x, c): return self.linear(modulate(self.norm(x), *self.ada(c).chunk(2, -1)))
+    def forward(self, x, c): return self.linear(modulate(self.norm(x), *_spread(self.ada(c), len(x)).chunk(2, -1)))
 
 # %% ../nbs/07_dit.ipynb #30bec1c3
 class DiT(nn.Module):
@@ -59,9 +63,9 @@ class DiT(nn.Module):
 
     def forward(self,
                 x,  # tokens (b,n,d)
-                t,  # time in [0,1], (b,)
-                null=None):  # (b,) bool: True asks for any image; None is all False
-        null = torch.zeros(len(x), dtype=torch.long, device=x.device) if null is None else null.long()
+                t,  # time in [0,1], (b,); or fewer, each for a run of samples that share it
+                null=None):  # bool, as many as times: True asks for any image; None is all False
+        null = torch.zeros(len(t), dtype=torch.long, device=x.device) if null is None else null.long()
         c = self.time(t) + self.null(null)
         x = self.embed(x) + self.positions
         for block in self.blocks: x = block(x, c)

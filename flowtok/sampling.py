@@ -20,12 +20,16 @@ def time_grid(steps,  # number of steps
 
 # %% ../nbs/08_sampling.ipynb #5bb360be
 def guided(velocity,  # network: (x, t, null) -> velocity (b,n,d)
-           guidance=1.0):  # s; 1 is off
+           guidance=1.0,  # s; 1 is off
+           shared=False):  # ask with one time and one indicator for all samples, which FlowTok's velocity understands
     "A velocity `(x, t) -> (b,n,d)` with guidance."
-    if guidance == 1.0: return lambda x, t: velocity(x, t, torch.zeros(len(x), dtype=torch.bool, device=x.device))
+    def ask(x, t, *labels):
+        t = t[:1] if shared else t
+        null = torch.tensor(labels, device=x.device).repeat_interleave(len(t))
+        return velocity(torch.cat([x]*len(labels)), torch.cat([t]*len(labels)), null)
+    if guidance == 1.0: return lambda x, t: ask(x, t, False)
     def field(x, t):
-        null = torch.arange(2*len(x), device=x.device) >= len(x)
-        c, u = velocity(torch.cat([x, x]), torch.cat([t, t]), null).chunk(2)
+        c, u = ask(x, t, False, True).chunk(2)
         return u + guidance*(c - u)
     return field
 
@@ -45,11 +49,13 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
            guidance=1.0,  # 1 is off
            grid="uniform",  # "uniform" or "release"
            method="euler",  # "euler" or "heun"
+           shared=False,  # as in `guided`
            trajectory=False):  # also return every point on the way
     "Carry `z` along the flow from t=0 to t=1: (b,n,d), or (steps+1,b,n,d) with `trajectory`."
     if method not in SOLVERS: raise ValueError(f"unknown method {method!r}: choose {' or '.join(SOLVERS)}")
+    if method == "heun" and grid == "release": raise ValueError("the release grid ends at t=1 and is made for Euler: take method='euler', or grid='uniform'")
     times, h = time_grid(steps, grid)
-    field, path = guided(velocity, guidance), [z]
+    field, path = guided(velocity, guidance, shared), [z]
     for t in times.tolist():
         z = SOLVERS[method](field, z, torch.full((len(z),), t, device=z.device), h)
         if trajectory: path.append(z)

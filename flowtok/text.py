@@ -47,7 +47,7 @@ def _open_clip_tower(cfg, vocab_size, pretrained):
     "The text tower of open_clip: of a published model when the config names one, else of the config's sizes."
     import open_clip
     from open_clip.transformer import TextTransformer
-    if cfg.name: return _text_side(open_clip.create_model(cfg.name, pretrained=cfg.pretrained if pretrained else None))
+    if cfg.name: return _text_side(open_clip.create_model(cfg.name, pretrained=cfg.pretrained if pretrained else None, device=torch.get_default_device()))
     return TextTransformer(context_length=cfg.context, vocab_size=vocab_size, width=cfg.width, heads=cfg.heads,
                            layers=cfg.depth, output_dim=None, pad_id=0)
 
