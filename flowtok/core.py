@@ -132,7 +132,7 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_500):
     "A preset that trains on two CPU cores: `nano` in about half an hour."
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
     return Preset(
-        name=name, guidance=1.5,
+        name=name, guidance=1.1,
         tokenizer=TokenizerConfig(image_size, 8, 16, 16, 96, 2, 3, 96, 2, 3, text_width=0, text_tokens=16, logvar_start=-4.0),
         text=TextConfig(name="", pretrained="", width=128, depth=2, heads=4, context=16),
         flow=FlowConfig(16, 16, 128, 4, 4, 512, text_width=128, text_depth=2, text_heads=4, text_mlp_width=512,

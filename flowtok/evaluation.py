@@ -108,18 +108,19 @@ def source(pipe, captions):
 
 # %% ../nbs/12_evaluation.ipynb #7fafc1e3
 def spread_report(pipe, n, seed, **kw):
-    "Position spread of sampled images over five captions that name everything, as a share of that of real drawings."
-    captions = caption_set("seen", 5, seed + 3)
+    "Position spread of sampled images over ten captions that name everything, as a share of that of real drawings."
+    captions = caption_set("seen", 10, seed + 3)
     spreads = [position_spread(pipe.images([c]*n, seed=seed, **kw), c) for c in captions]
     found = [s for s in spreads if s is not None]
     return dict(captions=len(found), share_of_real=round(float(np.mean(found))/(JITTER/3**0.5), 4) if found else 0.0)
 
-def trade_off(pipe, n, seed, steps=20, guidances=(1.0, 1.25, 1.5, 2.0, 3.0, 5.0)):
+def trade_off(pipe, n, seed, steps=20, guidances=(1.0, 1.1, 1.25, 1.5, 2.0, 4.0)):
     "For each guidance: accuracy on captions of one and of two shapes that name everything, and position spread."
     one, two = (caption_set(name, n, seed) for name in ("seen", "two shapes"))
+    drawn = max(16, n//8)
     def at(g):
         right = {name: accuracy(pipe.images(texts, steps, g, seed), texts)["right"] for name, texts in dict(one=one, two=two).items()}
-        return right | dict(spread=spread_report(pipe, n, seed, steps=steps, guidance=g)["share_of_real"])
+        return right | dict(spread=spread_report(pipe, drawn, seed, steps=steps, guidance=g)["share_of_real"])
     return {g: at(g) for g in guidances}
 
 def evaluate_shapes(pipe,  # a Pipeline trained on shapes
@@ -135,6 +136,6 @@ def evaluate_shapes(pipe,  # a Pipeline trained on shapes
     distances = [d for f in free.values() for d in f["total_variation"].values()]
     return dict(tokenizer=reconstruction(pipe, samples, seed), right=right, free=free,
                 free_mean=round(float(np.mean(distances)), 4), free_worst=round(max(distances), 4),
-                spread=spread_report(pipe, few, seed, **{k: kw[k] for k in ("steps", "guidance")}), source=source(pipe, other),
+                spread=spread_report(pipe, max(16, few//2), seed, **{k: kw[k] for k in ("steps", "guidance")}), source=source(pipe, other),
                 steps=by_steps, guidance=trade_off(pipe, max(16, few//2), seed + 1, steps),
                 record=run_record(seed, round(time.perf_counter() - start, 1), samples=samples, steps=steps, guidance=guidance or pipe.preset.guidance))
