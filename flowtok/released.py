@@ -49,19 +49,26 @@ def read_state(source):  # a path, or the state dict itself
         path = Path(source).expanduser()
         if not path.is_file(): raise ValueError(f"no file {path}: give a checkpoint of the release, or its state dict")
         source = _read_file(path)
-    if not isinstance(source, dict) or not source: raise ValueError(f"expected a dict from names to tensors, got {type(source).__name__}: this is not a checkpoint of the release")
+    if not isinstance(source, dict) or not source: raise ValueError(f"expected a dict from names to tensors, got {'an empty dict' if source == {} else type(source).__name__}: this is not a checkpoint of the release")
     other = next((k for k, v in source.items() if not torch.is_tensor(v)), None)
-    if other is not None: raise ValueError(f"entry {other!r} is not a tensor but {type(source[other]).__name__}: give the state dict itself")
-    return dict(source)
+    if other is not None: raise ValueError(f"entry {other!r} is not a tensor but {type(source[other]).__name__}: give the state dict itself, perhaps one of this file's entries")
+    broken = next((k for k, v in source.items() if not torch.isfinite(v).all()), None)
+    if broken is not None: raise ValueError(f"{broken} holds numbers that are not finite: the file is damaged, or its training was")
+    return {k: v.cpu() for k, v in source.items()}
 
 def _read_file(path):
+    begin = path.open("rb").read(2)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
             return load_file(path)
+        if begin not in (b"PK", b"\x80\x02"): raise ValueError(f"{path} is no checkpoint (it begins with {begin!r}): a page or a pointer in place of the file, perhaps; fetch it again")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e: raise ValueError(f"{path} holds more than tensors and is not opened: its pickle could run code ({str(e).splitlines()[0]})") from None
-    except Exception as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}): cut short, perhaps; fetch it again") from None
+    except pickle.UnpicklingError: raise ValueError(f"{path} holds more than tensors and is not opened: its pickle could run code") from None
+    except (RuntimeError, EOFError, KeyError) as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}): cut short, perhaps; fetch it again") from None
+    except Exception as e:
+        if type(e).__name__ == "SafetensorError": raise ValueError(f"{path} cannot be read ({e}): cut short, perhaps; fetch it again") from None
+        raise
 
 # %% ../nbs/13_released_weights.ipynb #a37fcfd6
 def _fill(module, state, table, fixed, skip=()):
@@ -70,16 +77,21 @@ def _fill(module, state, table, fixed, skip=()):
     for name, empty in module.state_dict().items():
         if name in skip: continue
         keys = their_names(name, table)
-        parts = [_take(left, k) for k in keys]
+        expected = (empty.shape[0]//len(keys), *empty.shape[1:]) if len(keys) > 1 else tuple(empty.shape)
+        parts = [_shaped(k, _take(left, k), expected) for k in keys]
         ours[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
-        if ours[name].shape != empty.shape and ours[name].shape == (*empty.shape, 1, 1): ours[name] = ours[name][..., 0, 0]  # a 1x1 convolution
-        if ours[name].shape != empty.shape: raise ValueError(f"{keys[0]} has shape {tuple(parts[0].shape)}; a network of these sizes has {len(parts)} x {tuple(empty.shape)} there in all" if len(parts) > 1 else f"{keys[0]} has shape {tuple(parts[0].shape)}, expected {tuple(empty.shape)}")
     for key, table_of_ours in fixed.items():
-        theirs = _take(left, key)
-        if theirs.shape != table_of_ours.shape or not torch.allclose(theirs.float(), table_of_ours, atol=1e-4): raise ValueError(f"{key} {tuple(theirs.shape)} is not the table that belongs to these sizes {tuple(table_of_ours.shape)}: are the heads right?")
+        theirs = _shaped(key, _take(left, key), tuple(table_of_ours.shape))
+        rounding = 1e-4 if theirs.dtype in (torch.float32, torch.float64) else 1e-2
+        if not torch.allclose(theirs.float(), table_of_ours, atol=rounding): raise ValueError(f"{key} holds other numbers than belong to these sizes: this is another version of the network")
     if left: raise ValueError(f"unexpected key {next(iter(left))}: this is another network, or another version of it")
     module.load_state_dict(ours, strict=not skip)
     return module.eval()
+
+def _shaped(key, value, shape):
+    if tuple(value.shape) == (*shape, 1, 1): value = value[..., 0, 0]  # a linear layer stored as a 1x1 convolution
+    if tuple(value.shape) != shape: raise ValueError(f"{key} has shape {tuple(value.shape)}, expected {shape}")
+    return value
 
 def _take(left, key):
     if key not in left: raise ValueError(f"key {key} is missing: is this the right file?")
@@ -91,24 +103,30 @@ def _depth(state, stem):
     if not found: raise ValueError(f"no key {stem}.0...: is this the right file?")
     return max(found) + 1
 
-def _size(state, key, axis): return _take(dict(state), key).shape[axis]
+def _size(state, key, axis):
+    shape = _take(dict(state), key).shape
+    if not -len(shape) <= axis < len(shape): raise ValueError(f"{key} has shape {tuple(shape)}: is this the right file?")
+    return shape[axis]
 
 # %% ../nbs/13_released_weights.ipynb #ac542e57
 LATENT_SCALE = 1.0143
 
 def load_tokenizer(path_or_state_dict,
-                   image_size=512,  # pixels a side, what the weights were made for
-                   patch_size=16,
-                   heads=(12, 16)):  # of encoder and decoder
+                   image_size=None,  # pixels a side, what the weights were made for; None: as the file says, like the rest
+                   patch_size=None,
+                   heads=None):  # of encoder and decoder
     "FlowTiTok of the release as an `ImageTokenizer`."
     state = read_state(path_or_state_dict)
-    rows, grid = _size(state, "encoder.positional_embedding.freqs_cos", 0), image_size//patch_size
-    if rows != grid**2: raise ValueError(f"these weights are for images of {round(rows**0.5)*patch_size} pixels, not {image_size}: pass image_size={round(rows**0.5)*patch_size}")
+    size = lambda key, axis: _size(state, key, axis)
+    patch, widths = size("encoder.patch_embed.weight", -1), (size("latent_tokens", 1), size("decoder.mask_token", -1))
+    pixels = round(size("encoder.positional_embedding.freqs_cos", 0)**0.5)*patch
+    found = tuple(w//size(f"{part}.positional_embedding.freqs_cos", 1) for w, part in zip(widths, ("encoder", "decoder")))
+    for name, given, value in (("image_size", image_size, pixels), ("patch_size", patch_size, patch), ("heads", heads and tuple(heads), found)):
+        if given not in (None, value): raise ValueError(f"these weights have {name}={value}, not {given}: leave it out, or take another file")
     cfg = TokenizerConfig(
-        image_size, patch_size, *state["latent_tokens"].shape[:1], _size(state, "decoder.decoder_embed.weight", 1),
-        state["latent_tokens"].shape[1], _depth(state, "encoder.transformer"), heads[0],
-        _size(state, "decoder.mask_token", -1), _depth(state, "decoder.transformer"), heads[1],
-        text_width=_size(state, "decoder.text_guidance_proj.weight", 1), text_tokens=_size(state, "decoder.text_guidance_positional_embedding", 0))
+        pixels, patch, size("latent_tokens", 0), size("decoder.decoder_embed.weight", 1), widths[0], _depth(state, "encoder.transformer"), found[0],
+        widths[1], _depth(state, "decoder.transformer"), found[1],
+        text_width=size("decoder.text_guidance_proj.weight", 1), text_tokens=size("decoder.text_guidance_positional_embedding", 0))
     model = ImageTokenizer(cfg)
     angles = {f"{part}.positional_embedding.freqs_{f}": getattr(getattr(model, part).stack.rope, f) for part in ("encoder", "decoder") for f in ("cos", "sin")}
     _fill(model, state, TOKENIZER_NAMES, angles, skip=("latent_mean", "latent_std"))
@@ -125,12 +143,15 @@ def gradients(model, loss, table):
 
 # %% ../nbs/13_released_weights.ipynb #762fe322
 def load_flow(path_or_state_dict,
-              heads=16,  # of the velocity network: 12 for B, 16 for XL, 20 for H
+              heads=None,  # of the velocity network; None: 12, 16 or 20 at the width of B, XL or H
               text_heads=8):
     "Projector, alignment head and velocity network of the release as a `FlowTok`."
     state = read_state(path_or_state_dict)
+    width = _size(state, "x_embedder.weight", 0)
+    heads = heads or {768: 12, 1152: 16, 1280: 20}.get(width)
+    if heads is None: raise ValueError(f"the number of heads of a network of width {width} is not known: pass heads")
     cfg = FlowConfig(
-        n_tokens=_size(state, "pos_embed", 1), latent_dim=_size(state, "x_embedder.weight", 1), width=_size(state, "x_embedder.weight", 0),
+        n_tokens=_size(state, "pos_embed", 1), latent_dim=_size(state, "x_embedder.weight", 1), width=width,
         depth=_depth(state, "blocks"), heads=heads, mlp_width=_size(state, "blocks.0.mlp.fc1.weight", 0),
         text_width=_size(state, "context_encoder.linear.weight", 1), text_depth=_depth(state, "context_encoder.layers"), text_heads=text_heads,
         text_mlp_width=_size(state, "context_encoder.layers.0.feed_forward.ffn_1.weight", 0), align_width=_size(state, "context_projector.0.weight", 0))
