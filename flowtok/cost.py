@@ -64,7 +64,7 @@ def image_cost(name, steps=20, guidance=True):
     g = gflop(name)
     return (g["clip"] + g["projector"] + steps*(2 if guidance else 1)*g["velocity"] + g["decoder"])/1e3
 
-# %% ../nbs/14_full_scale.ipynb #4ee70acc
+# %% ../nbs/14_full_scale.ipynb #5ec0d5aa
 def _seconds(call, device, repeats=3):
     "Median seconds of a call."
     def wait(): return torch.cuda.synchronize() if str(device).startswith("cuda") else None
@@ -72,6 +72,7 @@ def _seconds(call, device, repeats=3):
     timed()
     return sorted(timed() for _ in range(repeats))[repeats//2]
 
+# %% ../nbs/14_full_scale.ipynb #4ee70acc
 def matrix_peak(device="cuda", dtype=torch.bfloat16, size=8192):
     "TFLOP/s of one large product of matrices."
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
