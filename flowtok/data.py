@@ -6,7 +6,7 @@
 __all__ = ['COLOURS', 'BACKGROUNDS', 'SIZES', 'POSITIONS', 'RELATIONS', 'PAIR_SPOTS', 'JITTER', 'OUTLINES', 'HELD_OUT_PAIRS',
            'SPLITS', 'SINGLE_FORMS', 'PAIR_FORMS', 'DETAILS', 'CAPTION_COLUMNS', 'Shape', 'Scene', 'draw', 'attributes',
            'split_of', 'random_scene', 'caption', 'parse', 'read_scene', 'check', 'Shapes', 'DataError',
-           'CaptionedImages', 'open_data', 'Images', 'LatentCache', 'encode_dataset']
+           'CaptionedImages', 'open_image', 'open_data', 'Images', 'LatentCache', 'encode_dataset']
 
 # %% ../nbs/01_data.ipynb #e60d1dbe
 import glob, io, random, re, zlib
@@ -408,16 +408,22 @@ class CaptionedImages(Dataset):
     def image(self, i):
         "Image `i` as PIL, cropped to a square and resized."
         stored = self.rows[i][self.image_column]
-        try: picture = Image.open(io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"]); picture.load()
-        except (UnidentifiedImageError, OSError, SyntaxError) as e:
-            raise DataError(f"{self._name(i)} is not a readable image ({type(e).__name__}): repair it or take it out of the data set") from None
-        return _square(picture, self.size)
+        return open_image(io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"], self.size, self._name(i))
 
     def __getitem__(self, i): return dict(image=to_tensor(self.image(i)), texts=self.texts(i))
 
-def _square(picture, size):
-    "The largest central square of `picture`, in RGB over white, resized to `size`."
-    return ImageOps.fit(to_pil(to_tensor(picture)), (size, size), Image.Resampling.BICUBIC)
+def open_image(source,  # a path, an open file, a PIL image, or a tensor (3,h,w) in [0,1]
+               size,  # pixels a side of the result
+               name=None):  # what errors call it
+    "The largest central square of an image, in RGB over white, resized."
+    name = name or (Path(source).name if isinstance(source, (str, Path)) else "an image")
+    try:
+        if torch.is_tensor(source): source = to_pil(source)
+        if not isinstance(source, Image.Image): source = Image.open(source)
+        source.load()
+    except (AttributeError, TypeError, RuntimeError, UnidentifiedImageError, OSError, SyntaxError) as e:
+        raise DataError(f"{name} is not a readable image ({type(e).__name__}): repair it or take it out") from None
+    return ImageOps.fit(to_pil(to_tensor(source)), (size, size), Image.Resampling.BICUBIC)
 
 # %% ../nbs/01_data.ipynb #e74084be
 def open_data(source,  # "shapes", a folder, tar files (a pattern is fine), or a Hub name
@@ -453,6 +459,7 @@ class LatentCache(Dataset):
                  first,  # where the captions of each image start in `ids` (N+1,)
                  easy=None):  # rows of `ids` to begin with (E,), when the data set names some
         self.mean, self.logvar, self.ids, self.first, self.easy = mean, logvar, ids, first, easy
+        self.text = None  # text tokens of all captions (M,n,d), once somebody has made them
 
     def __len__(self): return len(self.mean)
 
@@ -464,13 +471,24 @@ class LatentCache(Dataset):
         pick = (torch.rand(len(index), generator=generator)*count).long().clamp(max=count - 1)
         return self._pairs(index, start + pick)
 
+    def captions(self,
+                 index,  # which images, (b,)
+                 k,  # captions of each; an image that has fewer repeats some
+                 generator):
+        "Token ids (b,k,n) of different captions of each image."
+        start, count = self.first[index], self.first[index + 1] - self.first[index]
+        order = torch.rand(len(index), int(count.max()), generator=generator)
+        order = order.masked_fill(torch.arange(order.shape[1]) >= count[:, None], 2.0).argsort(1)
+        return self.ids[start[:, None] + order[:, torch.arange(k) % order.shape[1]] % count[:, None]].long()
+
     def easy_batch(self, index):  # places in `easy` (b,)
         "As `batch`, for captions to begin with."
         rows = self.easy[index]
         return self._pairs(torch.searchsorted(self.first, rows, right=True) - 1, rows)
 
     def _pairs(self, index, rows):
-        return dict(mean=self.mean[index].float(), logvar=self.logvar[index].float(), ids=self.ids[rows].long())
+        batch = dict(mean=self.mean[index].float(), logvar=self.logvar[index].float(), ids=self.ids[rows].long())
+        return batch if self.text is None else batch | dict(text=self.text[rows])
 
 # %% ../nbs/01_data.ipynb #e6bff08e
 def encode_dataset(images,  # an Images

@@ -29,6 +29,7 @@ def flow_matching_loss(velocity,  # network: (x_t, t) -> velocity (b,n,d)
                        t,  # (b,)
                        sigma_min=0.0):
     "Mean squared error of the velocity for each sample: (b,) (Lipman et al. 2023)."
+    if x0.shape != x1.shape: raise ValueError(f"a line needs two ends of one shape, got source tokens {tuple(x0.shape)} and target tokens {tuple(x1.shape)}: give both the same n and d")
     error = velocity(interpolate(x0, x1, t, sigma_min), t) - velocity_target(x0, x1, sigma_min)
     return error.square().flatten(1).mean(1)
 

@@ -49,10 +49,10 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3*width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x, rope=None):
+    def forward(self, x, rope=None, mask=None):  # mask (n,n): True where a row may look
         q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
         if rope is not None: q, k = rope(q), rope(k)
-        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v, mask), "b h n d -> b n (h d)"))
 
 class SwiGLU(nn.Module):
     "Gated MLP (Shazeer 2020) with hidden width 2/3 of the usual `4*width`, so that its size stays that of an MLP."

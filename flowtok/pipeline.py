@@ -17,7 +17,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 import flowtok
-from .core import generator, pick_device, preset_from_dict, to_pil
+from .captioning import Captioner, ids_to_text, read_words
+from .core import generator, pick_device, preset_from_dict, to_pil, to_tensor
+from .data import open_image
 from .model import FlowTok
 from .released import load_released
 from .sampling import sample
@@ -35,11 +37,24 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
         self.preset = preset_from_dict(settings)
         self.tokenizer = ImageTokenizer(self.preset.tokenizer)
         self.text_encoder = TextEncoder(self.preset.text, vocabulary, pretrained)
-        self.flow = FlowTok(self.preset.flow)
+        p = self.preset
+        self.flow = FlowTok(p.flow) if p.direction != "i2t" else None
+        self.captioner = Captioner(p.flow, p.caption, p.text.context, self.text_encoder.size) if p.caption and p.direction != "t2i" else None
         self.eval()
 
     @property
     def device(self): return self.tokenizer.latent_mean.device
+
+    @property
+    def dtype(self): return self.tokenizer.latent_mean.dtype
+
+    def velocity(self, x, t, null=None):
+        "Velocity of tokens (b,n,d): asked in the precision of the weights, answered in float32, in which the steps add up."
+        return self._drawing().velocity(x.to(self.dtype), t, null).float()
+
+    def _drawing(self):
+        if self.flow is None: raise ValueError(f"{self.preset.name} was trained with --direction i2t and cannot draw: train it with --direction both")
+        return self.flow
 
     def save(self, folder):
         "Write weights and settings into `folder`; `flowtok.load` reads them."
@@ -51,15 +66,16 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
 def _source(self: Pipeline, captions, seed):
     "Text features (b,n,c) and a sample of the text tokens (b,n,d); caption `i` has noise of its own."
     features = self.text_encoder(self.text_encoder.tokenize(captions).to(self.device))
-    posterior = self.flow.project(features)
+    posterior = self._drawing().project(features.to(self.dtype))
     noise = torch.stack([torch.randn(posterior.mean.shape[1:], generator=generator(seed, "source", i)) for i in range(len(captions))])
-    return features, posterior.mean + posterior.std*noise.to(self.device)
+    return features, posterior.mean.float() + posterior.std.float()*noise.to(self.device)
 
 @patch
 @torch.no_grad()
 def _decode(self: Pipeline, z, features):
     "Normalised image tokens (b,n,d) to image tensors (b,3,h,w) in [0,1]."
-    return self.tokenizer.decode(self.tokenizer.denormalize(z), features if self.tokenizer.reads_text else None).clamp(0, 1)
+    z = self.tokenizer.denormalize(z).to(self.dtype)
+    return self.tokenizer.decode(z, features.to(self.dtype) if self.tokenizer.reads_text else None).float().clamp(0, 1)
 
 # %% ../nbs/20_pipeline.ipynb #3d49bd95
 @patch
@@ -68,7 +84,7 @@ def images(self: Pipeline, captions, steps=20, guidance=None, seed=0, batch=256)
     captions = [captions] if isinstance(captions, str) else list(captions)
     guidance = self.preset.guidance if guidance is None else guidance
     features, z = self._source(captions, seed)
-    done = [self._decode(sample(self.flow.velocity, part, steps, guidance, self.preset.grid, shared=True), text)
+    done = [self._decode(sample(self.velocity, part, steps, guidance, self.preset.grid, shared=True), text)
             for part, text in zip(z.split(batch), features.split(batch))]
     return torch.cat(done)
 
@@ -86,9 +102,45 @@ def filmstrip(self: Pipeline, caption, frames=6, steps=20, guidance=None, seed=0
     "The flow of one caption, decoded at `frames` times from t=0 to t=1: PIL images."
     guidance = self.preset.guidance if guidance is None else guidance
     features, z = self._source([caption], seed)
-    path = sample(self.flow.velocity, z, steps, guidance, self.preset.grid, shared=True, trajectory=True)[:, 0]
+    path = sample(self.velocity, z, steps, guidance, self.preset.grid, shared=True, trajectory=True)[:, 0]
     chosen = path[torch.linspace(0, steps, frames).round().long()]
     return [to_pil(x) for x in self._decode(chosen, features.expand(frames, -1, -1))]
+
+# %% ../nbs/20_pipeline.ipynb #2e71b8f9
+@patch
+@torch.no_grad()
+def _tokens_of(self: Pipeline, images, seed):
+    "Images of any kind as source tokens (b,n,d) of the flow to text; image `i` has noise of its own."
+    size, mode = self.preset.tokenizer.image_size, self.preset.caption_loss.image
+    x = torch.stack([to_tensor(open_image(image, size)) for image in images])
+    posterior = self.tokenizer.encode(x.to(self.device, self.dtype))
+    if mode == "mean": return self.tokenizer.normalize(posterior.mean.float())
+    noise = torch.stack([torch.randn(posterior.mean.shape[1:], generator=generator(seed, "image", i)) for i in range(len(images))])
+    return self.tokenizer.normalize(posterior.mean.float() + posterior.std.float()*noise.to(self.device))
+
+@patch
+@torch.no_grad()
+def say(self: Pipeline, z, seed=None):
+    "Normalised text tokens (b,n,d) to captions; without a seed each word is the likeliest."
+    text, encoder = self.captioner.text, self.text_encoder
+    noise = None if seed is None else torch.stack([torch.rand(text.decoder.context, generator=generator(seed, "words", i)) for i in range(len(z))]).to(self.device)
+    start, end = encoder.rows[[49406, 49407]].tolist()
+    return ids_to_text(encoder.ids(read_words(text.decoder, text.denormalize(z).to(self.dtype), start, end, noise)))
+
+@patch
+def image_to_text(self: Pipeline,
+                  images,  # a list of PIL images, of paths, or of tensors (3,h,w) in [0,1]
+                  steps=20,  # Euler steps
+                  seed=0,  # another seed words them differently; None takes the likeliest words
+                  batch=256):  # images at a time
+    "One caption for each image."
+    if self.captioner is None: raise ValueError(f"{self.preset.name} has no captioner: train it with --direction both or i2t")
+    if isinstance(images, (str, Path)) or not hasattr(images, "__len__") or not len(images): raise ValueError("give a list of at least one image, path or tensor")
+    z = torch.cat([self._tokens_of(images[i:i + batch], (seed, i)) for i in range(0, len(images), batch)])
+    return [text for i, part in enumerate(z.split(batch)) for text in self.say(sample(self._captioning, part, steps), None if seed is None else (seed, i*batch))]
+
+@patch
+def _captioning(self: Pipeline, x, t, null=None): return self.captioner.velocity(x.to(self.dtype), t).float()
 
 # %% ../nbs/20_pipeline.ipynb #563bf58c
 WEIGHTS = Path(flowtok.__file__).parent/"weights"
@@ -105,9 +157,10 @@ def from_parts(p,  # a Preset
     return pipe.eval()
 
 def load(model,  # a folder saved by `save` or by flowtok-train, a bundled name, a Hub id, or "released:xl" or "released:h"
-         device="auto"):  # "auto", "cpu", "cuda", "mps"
+         device="auto",  # "auto", "cpu", "cuda", "mps"
+         dtype=torch.float32):  # torch.bfloat16 halves the memory and is the precision for large models on a GPU
     "The pipeline called `model`, ready to sample."
-    if str(model).startswith("released:"): return from_parts(*load_released(str(model).partition(":")[2])).to(pick_device(device))
+    if str(model).startswith("released:"): return from_parts(*load_released(str(model).partition(":")[2])).to(pick_device(device), dtype)
     folder = Path(model).expanduser()
     if not (folder/"config.json").exists():
         if folder.is_dir(): raise ValueError(f"{folder} holds no finished model (no config.json): point to a folder that flowtok-train or pipe.save() wrote")
@@ -119,4 +172,4 @@ def load(model,  # a folder saved by `save` or by flowtok-train, a bundled name,
     except Exception as e:
         where = f"{folder} does not hold a whole flowtok model" if known else f"no flowtok model could be fetched from the Hub as {model}"
         raise ValueError(f"{where}: {e}") from e
-    return pipe.to(pick_device(device)).eval()
+    return pipe.to(pick_device(device), dtype).eval()

@@ -64,7 +64,9 @@ def _read_file(path):
             return load_file(path)
         if begin not in (b"PK", b"\x80\x02"): raise ValueError(f"{path} is no checkpoint (it begins with {begin!r}): a page or a pointer in place of the file, perhaps; fetch it again")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError: raise ValueError(f"{path} holds more than tensors and is not opened: its pickle could run code") from None
+    except pickle.UnpicklingError as e:
+        if "truncated" in str(e) or "Ran out of input" in str(e): raise ValueError(f"{path} ends too early: cut short, perhaps; fetch it again") from None
+        raise ValueError(f"{path} holds more than tensors and is not opened: its pickle could run code") from None
     except (RuntimeError, EOFError, KeyError) as e: raise ValueError(f"{path} cannot be read ({type(e).__name__}): cut short, perhaps; fetch it again") from None
     except Exception as e:
         if type(e).__name__ == "SafetensorError": raise ValueError(f"{path} cannot be read ({e}): cut short, perhaps; fetch it again") from None
@@ -169,7 +171,7 @@ def fetch(file):  # one of the three
 
 def released_preset(size, tokenizer, flow, **changes):  # an ImageTokenizer and a FlowTok
     "The preset of a released model, sampled as the authors do."
-    return replace(preset(size), name=f"released-{size}", tokenizer=tokenizer.cfg, flow=flow.cfg, grid="release", **changes)
+    return replace(preset(size), name=f"released-{size}", tokenizer=tokenizer.cfg, flow=flow.cfg, grid="release", direction="t2i", **changes)
 
 def load_released(size):  # "xl" or "h"
     "Preset, tokenizer and flow of a published model."

@@ -110,6 +110,15 @@ class TextEncoder(nn.Module):
         words = re.findall(r"[^\W_]+(?:'\w+)?|[^\w\s]+", text.lower())
         return [w for w in words if not set(tokenize([w], 77)[0].tolist()) <= known]
 
+    @property
+    def size(self):
+        "Number of words it knows."
+        return 49408 if self.vocabulary is None else len(self.vocabulary)
+
+    def ids(self, words):
+        "Token ids of words, which are places in the vocabulary."
+        return words if self.vocabulary is None else torch.tensor(self.vocabulary, device=words.device)[words]
+
     @torch.no_grad()
     def forward(self, ids):  # token ids (b,n)
         "Features (b,n,c) of all positions."

@@ -1,0 +1,93 @@
+"Image to text: commands, directions, odd files, and agreement with the code behind COCO's numbers."
+import json
+import shutil
+import subprocess
+
+import pytest
+import torch
+from PIL import Image
+
+import flowtok
+from flowtok import recipes
+from flowtok.data import Shapes, parse
+from flowtok.evaluation import caption_metrics
+
+TINY = dict(data="shapes", steps=3, device="cpu", progress=False)
+
+
+@pytest.fixture(autouse=True)
+def few_drawings(monkeypatch):
+    monkeypatch.setattr(recipes, "open_data", lambda *args, **kw: Shapes(48))
+
+
+def test_each_direction_alone_and_both(tmp_path):
+    draws = recipes.train(out=tmp_path/"t2i", direction="t2i", **TINY)
+    with pytest.raises(ValueError, match="has no captioner"): draws.image_to_text([Image.new("RGB", (32, 32))])
+    says = recipes.train(out=tmp_path/"i2t", direction="i2t", **TINY)
+    with pytest.raises(ValueError, match="cannot draw"): says.text_to_image(["a star"])
+    again = flowtok.load(tmp_path/"i2t", device="cpu")
+    pictures = [Shapes(4)[i]["image"] for i in range(4)]
+    assert again.flow is None and again.image_to_text(pictures, steps=2) == says.image_to_text(pictures, steps=2)
+    with pytest.raises(ValueError, match="choose t2i, i2t or both"): recipes.train(out=tmp_path/"x", direction="back", **TINY)
+
+
+def test_a_run_of_one_direction_grows_the_other(tmp_path):
+    first = recipes.train(out=tmp_path/"run", direction="t2i", **TINY)
+    both = recipes.train(out=tmp_path/"run", direction="both", resume=True, **TINY)
+    assert torch.equal(first.images(["a star"], steps=2), both.images(["a star"], steps=2))
+    assert len(both.image_to_text([Image.new("RGB", (32, 32))], steps=2)) == 1
+    whole = recipes.train(out=tmp_path/"whole", **TINY)
+    for a, b in zip(both.parameters(), whole.parameters(), strict=True): assert torch.equal(a, b)
+
+
+def test_caption_command(tmp_path):
+    from flowtok.data import draw
+    scene = Shapes(1, seed=7).scene(0)
+    draw(scene, 64).save(tmp_path/"good.png")
+    (tmp_path/"bad.png").write_text("no image")
+    run = lambda *files: subprocess.run(["flowtok-caption", "nano", *map(str, files), "--device", "cpu"], capture_output=True, text=True, cwd=tmp_path)
+    fine = run("good.png")
+    assert fine.returncode == 0 and parse(fine.stdout.strip().partition(": ")[2]) is not None, fine.stderr
+    mixed = run("bad.png", "good.png", "missing.png")
+    assert mixed.returncode == 1 and mixed.stdout == fine.stdout
+    assert "bad.png is not a readable image" in mixed.stderr and "missing.png" in mixed.stderr and "Traceback" not in mixed.stderr
+
+
+def test_seeds_and_batches(tmp_path):
+    pipe, pictures = flowtok.load("nano", device="cpu"), [Shapes(6, seed=8)[i]["image"] for i in range(6)]
+    assert pipe.image_to_text(pictures, seed=3) == pipe.image_to_text(pictures, seed=3)
+    likeliest = pipe.image_to_text(pictures, seed=None)
+    assert likeliest == pipe.image_to_text(pictures, seed=None, batch=2)
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="COCO's tokenizer is a Java program")
+def test_metrics_agree_with_pycocoevalcap(tmp_path):
+    pytest.importorskip("pycocoevalcap")
+    from pycocoevalcap.eval import COCOEvalCap
+    from pycocotools.coco import COCO
+    people = [["A dog runs on the beach.", "A brown dog is running along the shore"], ["Two men play chess", "men at a chess board, in a park", "chess players"],
+              ["a red bus in a street", "A bus, painted red, waits at a stop"], ["snow on a roof"]]
+    said = ["a dog is running on the beach.", "two men play chess in a park", "a green train", "Snow covers the roof of a house"]
+    truth = dict(info={}, licenses=[], type="captions", images=[dict(id=i) for i in range(4)],
+                 annotations=[dict(image_id=i, id=10*i + k, caption=t) for i, texts in enumerate(people) for k, t in enumerate(texts)])
+    (tmp_path/"truth.json").write_text(json.dumps(truth))
+    (tmp_path/"said.json").write_text(json.dumps([dict(image_id=i, caption=t) for i, t in enumerate(said)]))
+
+    class WithoutSpice(COCOEvalCap):
+        "Their whole protocol; SPICE is left out because it fetches models."
+        def evaluate(self):
+            import pycocoevalcap.eval as theirs
+            theirs.Spice = lambda: type("None", (), dict(compute_score=lambda *a: (0.0, [{}]*4), method=lambda s: "SPICE"))()
+            super().evaluate()
+
+    coco = COCO(str(tmp_path/"truth.json"))
+    theirs = WithoutSpice(coco, coco.loadRes(str(tmp_path/"said.json"))); theirs.evaluate()
+    ours = caption_metrics(said, people, ("BLEU", "METEOR", "ROUGE-L", "CIDEr"))
+    names = {"BLEU-1": "Bleu_1", "BLEU-2": "Bleu_2", "BLEU-3": "Bleu_3", "BLEU-4": "Bleu_4", "METEOR": "METEOR", "ROUGE-L": "ROUGE_L", "CIDEr": "CIDEr"}
+    for mine, name in names.items(): assert abs(ours[mine] - theirs.eval[name]) < 1e-6, name
+    assert ours["BLEU-1"] > 0.3
+
+
+def test_metrics_say_what_is_missing(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="no java here"): caption_metrics(["a"], [["a"]])
