@@ -63,16 +63,17 @@ class TextDecoder(nn.Module):
         for block in self.blocks: x = block(x, mask=self.look[:n + m, :n + m])
         return self.out(self.norm(x[:, n:]))
 
-# %% ../nbs/11_image_to_text.ipynb #85954f14
+# %% ../nbs/11_image_to_text.ipynb #cfc7ef81
 @torch.no_grad()
 def read_words(decoder,  # a TextDecoder
                z,  # text tokens (b,n,d)
                start, end,  # the marks, as words of the decoder
-               noise=None):  # (b,context) uniform in [0,1): draws each word from its distribution; None takes the likeliest
+               noise=None,  # (b,context) uniform in [0,1): draws each word from its distribution; None takes the likeliest
+               temperature=0.5):  # below 1: likely words become likelier
     "Words (b,m) up to and including the end mark, one at a time."
     words, done = torch.full((len(z), 1), start, device=z.device), torch.zeros(len(z), dtype=torch.bool, device=z.device)
     while words.shape[1] < decoder.context and not done.all():
-        share = decoder(z, words)[:, -1].float().softmax(-1)
+        share = (decoder(z, words)[:, -1].float()/temperature).softmax(-1)
         word = share.argmax(-1) if noise is None else (share.cumsum(-1) < noise[:, words.shape[1], None]).sum(-1).clamp(max=share.shape[-1] - 1)
         words, done = torch.cat([words, word[:, None]], 1), done | (word == end)
     return words

@@ -481,10 +481,13 @@ class LatentCache(Dataset):
         order = order.masked_fill(torch.arange(order.shape[1]) >= count[:, None], 2.0).argsort(1)
         return self.ids[start[:, None] + order[:, torch.arange(k) % order.shape[1]] % count[:, None]].long()
 
+    def easy_images(self, index):  # places in `easy` (b,)
+        "The images that these captions belong to."
+        return torch.searchsorted(self.first, self.easy[index], right=True) - 1
+
     def easy_batch(self, index):  # places in `easy` (b,)
         "As `batch`, for captions to begin with."
-        rows = self.easy[index]
-        return self._pairs(torch.searchsorted(self.first, rows, right=True) - 1, rows)
+        return self._pairs(self.easy_images(index), self.easy[index])
 
     def _pairs(self, index, rows):
         batch = dict(mean=self.mean[index].float(), logvar=self.logvar[index].float(), ids=self.ids[rows].long())
