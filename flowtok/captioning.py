@@ -21,7 +21,7 @@ from .layers import sincos_positions
 from .text import TextProjector
 from .tokenizer import Block
 
-# %% ../nbs/11_image_to_text.ipynb #a1420775
+# %% ../nbs/11_image_to_text.ipynb #df63db62
 @lru_cache(maxsize=1)
 def _pieces():
     from open_clip.tokenizer import SimpleTokenizer
@@ -33,7 +33,7 @@ def ids_to_text(ids):  # CLIP token ids (b,n)
     for row in ids.tolist():
         row = row[:row.index(49407)] if 49407 in row else row
         text = _pieces().decode([i for i in row if i not in (0, 49406)])
-        texts.append(re.sub(r" ([,.;:!?])", r"\1", html.unescape(text)).strip())
+        texts.append(re.sub(r" ([,.;:!?]|'(?:s|t|re|ve|m|ll|d)\b)", r"\1", html.unescape(text)).strip())
     return texts
 
 # %% ../nbs/11_image_to_text.ipynb #3142c5b9
