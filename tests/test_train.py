@@ -51,7 +51,7 @@ def test_a_folder_of_all_modes_trains_and_samples(folder, tmp_path):
     out = tmp_path/"run"
     cli.train(data=str(folder), out=str(out), steps=6, save_every=3, device="cpu")
     assert {"config.json", "model.safetensors", "run.json", "settings.json", "curves.png", "samples"} <= {p.name for p in out.iterdir()}
-    assert len(list((out/"samples").glob("*.png"))) == 4
+    assert len(list((out/"samples").glob("*.png"))) == 6
     record = json.loads((out/"run.json").read_text())
     assert record["seed"] == 0 and record["seconds"] > 0
     cli.sample(str(out), ["picture number 3"], out=str(tmp_path/"three.png"), device="cpu")
@@ -146,7 +146,10 @@ def test_interrupt_says_how_to_go_on(folder, tmp_path):
     until = time.time() + 120
     while not (tmp_path/"run"/"tokenizer"/"checkpoint.pt").exists() and time.time() < until: time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
+    try: said = process.communicate(timeout=45)[1]
+    except subprocess.TimeoutExpired:  # Python can lose a signal that arrives inside a destructor: press again
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=45)[1]
     assert process.returncode == 130, said
     assert "Traceback" not in said and "--resume" in said.splitlines()[-1]
     before = len((tmp_path/"run"/"tokenizer"/"log.jsonl").read_text().splitlines())
