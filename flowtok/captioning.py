@@ -8,7 +8,6 @@ __all__ = ['ids_to_text', 'TextDecoder', 'read_words', 'TextAutoencoder', 'word_
 
 # %% ../nbs/11_image_to_text.ipynb #6f87c522
 import html, re
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,21 +17,16 @@ from .core import CaptionConfig, FlowConfig, FlowLossConfig
 from .dit import DiT
 from .flow import flow_matching_loss, logit_normal
 from .layers import sincos_positions
-from .text import TextProjector
+from .text import TextProjector, bpe
 from .tokenizer import Block
 
 # %% ../nbs/11_image_to_text.ipynb #df63db62
-@lru_cache(maxsize=1)
-def _pieces():
-    from open_clip.tokenizer import SimpleTokenizer
-    return SimpleTokenizer()
-
 def ids_to_text(ids):  # CLIP token ids (b,n)
     "Strings: what stands between the start mark and the first end mark."
     texts = []
     for row in ids.tolist():
         row = row[:row.index(49407)] if 49407 in row else row
-        text = _pieces().decode([i for i in row if i not in (0, 49406)])
+        text = bpe().decode([i for i in row if i not in (0, 49406)])
         texts.append(re.sub(r" ([,.;:!?]|'(?:s|t|re|ve|m|ll|d)\b)", r"\1", html.unescape(text)).strip())
     return texts
 

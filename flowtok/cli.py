@@ -94,11 +94,12 @@ def caption(
     with clear_errors():
         import flowtok
         from flowtok.data import DataError, open_image
-        pipe, opened, wrong = flowtok.load(model, device=device), {}, []
+        pipe, opened, wrong = flowtok.load(model, device=device), [], []
         for path in images:
-            try: opened[path] = open_image(path, pipe.preset.tokenizer.image_size)
+            try: opened.append((path, open_image(path, pipe.preset.tokenizer.image_size)))
             except DataError as e: wrong.append(str(e))
-        for path, text in zip(opened, pipe.image_to_text(list(opened.values()), steps, seed) if opened else []): print(f"{path}: {text}")
+        texts = pipe.image_to_text([image for _, image in opened], steps, seed) if opened else []
+        for (path, _), text in zip(opened, texts): print(f"{path}: {text}")
         if wrong: raise ValueError("; ".join(wrong))
 
 # %% ../nbs/22_cli.ipynb #7fe0ba3b
@@ -118,9 +119,11 @@ def evaluate(
         from flowtok.core import write_json
         from flowtok.evaluation import caption_set, evaluate_captions, evaluate_shapes, show_judged
         if samples < 1: raise ValueError(f"--samples must be at least 1, got {samples}")
-        Path(out).mkdir(parents=True, exist_ok=True)
-        pipe, texts = flowtok.load(model, device=device), caption_set("mix", 24, seed)
         if direction not in ("t2i", "i2t", "both"): raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t or both")
+        pipe, texts = flowtok.load(model, device=device), caption_set("mix", 24, seed)
+        lacks = dict(t2i=not pipe.flow, i2t=not pipe.captioner).get(direction)
+        if lacks: raise ValueError(f"{model} was not trained in direction {direction}: evaluate the other one")
+        Path(out).mkdir(parents=True, exist_ok=True)
         if direction != "i2t" and pipe.flow:
             report = evaluate_shapes(pipe, samples, steps, guidance, seed)
             write_json(Path(out)/"evaluation.json", report)

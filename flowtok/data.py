@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COLOURS', 'BACKGROUNDS', 'SIZES', 'POSITIONS', 'RELATIONS', 'PAIR_SPOTS', 'JITTER', 'OUTLINES', 'HELD_OUT_PAIRS',
            'SPLITS', 'SINGLE_FORMS', 'PAIR_FORMS', 'DETAILS', 'CAPTION_COLUMNS', 'Shape', 'Scene', 'draw', 'attributes',
-           'split_of', 'random_scene', 'caption', 'parse', 'read_scene', 'check', 'Shapes', 'DataError',
-           'CaptionedImages', 'open_image', 'open_data', 'Images', 'LatentCache', 'encode_dataset']
+           'split_of', 'random_scene', 'caption', 'parse', 'read_scene', 'check', 'Shapes', 'DataError', 'open_image',
+           'CaptionedImages', 'open_data', 'Images', 'LatentCache', 'encode_dataset']
 
 # %% ../nbs/01_data.ipynb #e60d1dbe
 import glob, io, random, re, zlib
@@ -382,6 +382,20 @@ def _texts(value, where):
         raise DataError(f"empty caption in {where}: give it a text or take the row out")
     return [t.strip() for t in texts]
 
+# %% ../nbs/01_data.ipynb #0f1ce5a7
+def open_image(source,  # a path, an open file, a PIL image, or a tensor (3,h,w) in [0,1]
+               size,  # pixels a side of the result
+               name=None):  # what errors call it
+    "The largest central square of an image, in RGB over white, resized."
+    name = name or (Path(source).name if isinstance(source, (str, Path)) else "an image")
+    try:
+        if torch.is_tensor(source): source = to_pil(source)
+        if not isinstance(source, Image.Image): source = Image.open(source)
+        source.load()
+    except (AttributeError, TypeError, RuntimeError, UnidentifiedImageError, OSError, SyntaxError) as e:
+        raise DataError(f"{name} is not a readable image ({type(e).__name__}): repair it or take it out") from None
+    return ImageOps.fit(to_pil(to_tensor(source)), (size, size), Image.Resampling.BICUBIC)
+
 # %% ../nbs/01_data.ipynb #77771085
 class CaptionedImages(Dataset):
     "Images and captions of a `datasets.Dataset`, as tensors (3,size,size) in [0,1] and lists of strings."
@@ -411,19 +425,6 @@ class CaptionedImages(Dataset):
         return open_image(io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"], self.size, self._name(i))
 
     def __getitem__(self, i): return dict(image=to_tensor(self.image(i)), texts=self.texts(i))
-
-def open_image(source,  # a path, an open file, a PIL image, or a tensor (3,h,w) in [0,1]
-               size,  # pixels a side of the result
-               name=None):  # what errors call it
-    "The largest central square of an image, in RGB over white, resized."
-    name = name or (Path(source).name if isinstance(source, (str, Path)) else "an image")
-    try:
-        if torch.is_tensor(source): source = to_pil(source)
-        if not isinstance(source, Image.Image): source = Image.open(source)
-        source.load()
-    except (AttributeError, TypeError, RuntimeError, UnidentifiedImageError, OSError, SyntaxError) as e:
-        raise DataError(f"{name} is not a readable image ({type(e).__name__}): repair it or take it out") from None
-    return ImageOps.fit(to_pil(to_tensor(source)), (size, size), Image.Resampling.BICUBIC)
 
 # %% ../nbs/01_data.ipynb #e74084be
 def open_data(source,  # "shapes", a folder, tar files (a pattern is fine), or a Hub name
@@ -481,13 +482,10 @@ class LatentCache(Dataset):
         order = order.masked_fill(torch.arange(order.shape[1]) >= count[:, None], 2.0).argsort(1)
         return self.ids[start[:, None] + order[:, torch.arange(k) % order.shape[1]] % count[:, None]].long()
 
-    def easy_images(self, index):  # places in `easy` (b,)
-        "The images that these captions belong to."
-        return torch.searchsorted(self.first, self.easy[index], right=True) - 1
-
     def easy_batch(self, index):  # places in `easy` (b,)
         "As `batch`, for captions to begin with."
-        return self._pairs(self.easy_images(index), self.easy[index])
+        rows = self.easy[index]
+        return self._pairs(torch.searchsorted(self.first, rows, right=True) - 1, rows)
 
     def _pairs(self, index, rows):
         batch = dict(mean=self.mean[index].float(), logvar=self.logvar[index].float(), ids=self.ids[rows].long())

@@ -61,13 +61,17 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
         self.save_pretrained(folder)
 
 # %% ../nbs/20_pipeline.ipynb #1b1790a0
+def _each(draw, seed, what, n):
+    "`draw(generator)` for each of `n` items, whose noise depends on the seed and on the item's place in the list only."
+    return torch.stack([draw(generator(seed, what, i)) for i in range(n)])
+
 @patch
 @torch.no_grad()
 def _source(self: Pipeline, captions, seed):
     "Text features (b,n,c) and a sample of the text tokens (b,n,d); caption `i` has noise of its own."
     features = self.text_encoder(self.text_encoder.tokenize(captions).to(self.device))
     posterior = self._drawing().project(features.to(self.dtype))
-    noise = torch.stack([torch.randn(posterior.mean.shape[1:], generator=generator(seed, "source", i)) for i in range(len(captions))])
+    noise = _each(lambda g: torch.randn(posterior.mean.shape[1:], generator=g), seed, "source", len(captions))
     return features, posterior.mean.float() + posterior.std.float()*noise.to(self.device)
 
 @patch
@@ -109,23 +113,25 @@ def filmstrip(self: Pipeline, caption, frames=6, steps=20, guidance=None, seed=0
 # %% ../nbs/20_pipeline.ipynb #2e71b8f9
 @patch
 @torch.no_grad()
-def _tokens_of(self: Pipeline, images, seed):
+def _tokens_of(self: Pipeline, images, seed, batch=256):
     "Images of any kind as source tokens (b,n,d) of the flow to text; image `i` has noise of its own."
     size, mode = self.preset.tokenizer.image_size, self.preset.caption_loss.image
-    x = torch.stack([to_tensor(open_image(image, size)) for image in images])
-    posterior = self.tokenizer.encode(x.to(self.device, self.dtype))
-    if mode == "mean": return self.tokenizer.normalize(posterior.mean.float())
-    noise = torch.stack([torch.randn(posterior.mean.shape[1:], generator=generator(seed, "image", i)) for i in range(len(images))])
-    return self.tokenizer.normalize(posterior.mean.float() + posterior.std.float()*noise.to(self.device))
+    parts = [torch.stack([to_tensor(open_image(x, size)) for x in images[i:i + batch]]) for i in range(0, len(images), batch)]
+    posteriors = [self.tokenizer.encode(x.to(self.device, self.dtype)) for x in parts]
+    mean, std = (torch.cat([getattr(q, part) for q in posteriors]).float() for part in ("mean", "std"))
+    if mode == "mean": return self.tokenizer.normalize(mean)
+    noise = _each(lambda g: torch.randn(mean.shape[1:], generator=g), seed, "image", len(mean))
+    return self.tokenizer.normalize(mean + std*noise.to(self.device))
 
 @patch
 @torch.no_grad()
-def say(self: Pipeline, z, seed=None):
+def say(self: Pipeline, z, seed=None, batch=256):
     "Normalised text tokens (b,n,d) to captions; without a seed each word is the likeliest."
     text, encoder = self.captioner.text, self.text_encoder
-    noise = None if seed is None else torch.stack([torch.rand(text.decoder.context, generator=generator(seed, "words", i)) for i in range(len(z))]).to(self.device)
     start, end = encoder.rows[[49406, 49407]].tolist()
-    return ids_to_text(encoder.ids(read_words(text.decoder, text.denormalize(z).to(self.dtype), start, end, noise)))
+    parts = text.denormalize(z).to(self.dtype).split(batch)
+    noise = [None]*len(parts) if seed is None else _each(lambda g: torch.rand(text.decoder.context, generator=g), seed, "words", len(z)).to(self.device).split(batch)
+    return [t for part, n in zip(parts, noise) for t in ids_to_text(encoder.ids(read_words(text.decoder, part, start, end, n)))]
 
 @patch
 def image_to_text(self: Pipeline,
@@ -136,8 +142,8 @@ def image_to_text(self: Pipeline,
     "One caption for each image."
     if self.captioner is None: raise ValueError(f"{self.preset.name} has no captioner: train it with --direction both or i2t")
     if isinstance(images, (str, Path)) or not hasattr(images, "__len__") or not len(images): raise ValueError("give a list of at least one image, path or tensor")
-    z = torch.cat([self._tokens_of(images[i:i + batch], (seed, i)) for i in range(0, len(images), batch)])
-    return [text for i, part in enumerate(z.split(batch)) for text in self.say(sample(self._captioning, part, steps), None if seed is None else (seed, i*batch))]
+    z = torch.cat([sample(self._captioning, part, steps) for part in self._tokens_of(images, seed, batch).split(batch)])
+    return self.say(z, seed, batch)
 
 @patch
 def _captioning(self: Pipeline, x, t, null=None): return self.captioner.velocity(x.to(self.dtype), t).float()

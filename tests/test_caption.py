@@ -53,9 +53,11 @@ def test_caption_command(tmp_path):
     assert "bad.png is not a readable image" in mixed.stderr and "missing.png" in mixed.stderr and "Traceback" not in mixed.stderr
 
 
-def test_seeds_and_batches(tmp_path):
+def test_seeds_and_batches():
     pipe, pictures = flowtok.load("nano", device="cpu"), [Shapes(6, seed=8)[i]["image"] for i in range(6)]
-    assert pipe.image_to_text(pictures, seed=3) == pipe.image_to_text(pictures, seed=3)
+    drawn = pipe.image_to_text(pictures, seed=3)
+    assert drawn == pipe.image_to_text(pictures, seed=3, batch=2) and drawn[:3] == pipe.image_to_text(pictures[:3], seed=3)
+    assert any(drawn != pipe.image_to_text(pictures, seed=s) for s in range(4, 12))
     likeliest = pipe.image_to_text(pictures, seed=None)
     assert likeliest == pipe.image_to_text(pictures, seed=None, batch=2)
 
