@@ -2,6 +2,8 @@
 import json
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,7 +47,8 @@ def test_caption_command(tmp_path):
     scene = Shapes(1, seed=7).scene(0)
     draw(scene, 64).save(tmp_path/"good.png")
     (tmp_path/"bad.png").write_text("no image")
-    run = lambda *files: subprocess.run(["flowtok-caption", "nano", *map(str, files), "--device", "cpu"], capture_output=True, text=True, cwd=tmp_path)
+    command = Path(sys.executable).parent/"flowtok-caption"
+    run = lambda *files: subprocess.run([command, "nano", *map(str, files), "--device", "cpu"], capture_output=True, text=True, cwd=tmp_path)
     fine = run("good.png")
     assert fine.returncode == 0 and parse(fine.stdout.strip().partition(": ")[2]) is not None, fine.stderr
     mixed = run("bad.png", "good.png", "missing.png")
