@@ -104,7 +104,7 @@ def blend(z,  # one entry for each caption (b,k,n,d): k captions of one image si
     "Weighted sums (b,k,n,d) of the captions of each image, and for each the caption that it should be read as (b,k)."
     b, k = z.shape[:2]
     draw = lambda *shape: torch.rand(*shape, generator=generator, device=z.device)
-    weights = -draw(b, k, k).clamp(min=1e-9).log()
+    weights = -draw(2, b, k, k).clamp(min=1e-9).log().sum(0)  # Dirichlet of parameter 2
     weights = weights/weights.sum(-1, keepdim=True)
     whole = torch.eye(k, device=z.device).expand(b, k, k)
     weights = torch.where((draw(b, k, 1) < share) & (k > 1), weights, whole)

@@ -50,11 +50,12 @@ def train(
     resume: store_true = False,  # go on with the run in --out
     device: str = "auto",  # auto, cpu, cuda or mps
     caption_column: str = None,  # column of the captions; default: text or caption
-    direction: str = "both"):  # t2i: text to image; i2t: image to text; both, in one folder
-    "Train every part of a FlowTok model from nothing."
+    direction: str = "both",  # t2i: text to image; i2t: image to text; both, in one folder
+    start: str = None):  # a model to start from: its tokenizer is kept, and with --direction i2t its flow too
+    "Train every part of a FlowTok model, or what the model --start lacks."
     with clear_errors(": go on with the same command and --resume"):
         from flowtok import recipes
-        recipes.train(preset, data, out, steps, save_every, seed, resume, device, caption_column, direction=direction)
+        recipes.train(preset, data, out, steps, save_every, seed, resume, device, caption_column, direction=direction, start=start)
         hint = f"flowtok-caption {out} IMAGE.png" if direction == "i2t" else f"flowtok-sample {out} \"a small red circle on white\" --out circle.png"
         print(f"the model is in {out}: look at {Path(out)/'samples'} and {Path(out)/'curves.png'}, then try\n  {hint}")
 

@@ -460,7 +460,6 @@ class LatentCache(Dataset):
                  first,  # where the captions of each image start in `ids` (N+1,)
                  easy=None):  # rows of `ids` to begin with (E,), when the data set names some
         self.mean, self.logvar, self.ids, self.first, self.easy = mean, logvar, ids, first, easy
-        self.text = None  # text tokens of all captions (M,n,d), once somebody has made them
 
     def __len__(self): return len(self.mean)
 
@@ -472,15 +471,15 @@ class LatentCache(Dataset):
         pick = (torch.rand(len(index), generator=generator)*count).long().clamp(max=count - 1)
         return self._pairs(index, start + pick)
 
-    def captions(self,
-                 index,  # which images, (b,)
-                 k,  # captions of each; an image that has fewer repeats some
-                 generator):
-        "Token ids (b,k,n) of different captions of each image."
+    def rows(self,
+             index,  # which images, (b,)
+             k,  # captions of each; an image that has fewer repeats some
+             generator):
+        "Places in `ids` (b,k) of different captions of each image."
         start, count = self.first[index], self.first[index + 1] - self.first[index]
         order = torch.rand(len(index), int(count.max()), generator=generator)
         order = order.masked_fill(torch.arange(order.shape[1]) >= count[:, None], 2.0).argsort(1)
-        return self.ids[start[:, None] + order[:, torch.arange(k) % order.shape[1]] % count[:, None]].long()
+        return start[:, None] + order[:, torch.arange(k) % order.shape[1]] % count[:, None]
 
     def easy_batch(self, index):  # places in `easy` (b,)
         "As `batch`, for captions to begin with."
@@ -488,8 +487,7 @@ class LatentCache(Dataset):
         return self._pairs(torch.searchsorted(self.first, rows, right=True) - 1, rows)
 
     def _pairs(self, index, rows):
-        batch = dict(mean=self.mean[index].float(), logvar=self.logvar[index].float(), ids=self.ids[rows].long())
-        return batch if self.text is None else batch | dict(text=self.text[rows])
+        return dict(mean=self.mean[index].float(), logvar=self.logvar[index].float(), ids=self.ids[rows].long())
 
 # %% ../nbs/01_data.ipynb #e6bff08e
 def encode_dataset(images,  # an Images

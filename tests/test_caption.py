@@ -42,6 +42,18 @@ def test_a_run_of_one_direction_grows_the_other(tmp_path):
     for a, b in zip(both.parameters(), whole.parameters(), strict=True): assert torch.equal(a, b)
 
 
+def test_start_from_a_trained_model(tmp_path):
+    whole = recipes.train(out=tmp_path/"whole", **TINY)
+    started = recipes.train(out=tmp_path/"started", start=tmp_path/"whole", direction="i2t", **TINY)
+    for a, b in zip(started.parameters(), whole.parameters(), strict=True): assert torch.equal(a, b)
+    assert not (tmp_path/"started"/"tokenizer").exists() and not (tmp_path/"started"/"flow").exists()
+    again = recipes.train(out=tmp_path/"again", start=tmp_path/"whole", direction="t2i", **dict(TINY, seed=1))
+    for a, b in zip(again.tokenizer.parameters(), whole.tokenizer.parameters(), strict=True): assert torch.equal(a, b)
+    assert torch.equal(again.tokenizer.latent_std, whole.tokenizer.latent_std) and not torch.equal(again.flow.projector.out.weight, whole.flow.projector.out.weight)
+    with pytest.raises(ValueError, match="another tokenizer than preset nano64: choose its preset, nano"): recipes.train("nano64", out=tmp_path/"x", start=tmp_path/"whole", **TINY)
+    with pytest.raises(ValueError, match="another start"): recipes.train(out=tmp_path/"started", direction="i2t", resume=True, **TINY)
+
+
 def test_caption_command(tmp_path):
     from flowtok.data import draw
     scene = Shapes(1, seed=7).scene(0)
