@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .core import CaptionConfig, FlowConfig, FlowLossConfig
+from .core import CaptionConfig, FlowConfig, FlowLossConfig, gather, rand
 from .dit import DiT
 from .flow import flow_matching_loss, logit_normal
 from .layers import sincos_positions
@@ -103,8 +103,8 @@ def blend(z,  # one entry for each caption (b,k,n,d): k captions of one image si
           generator=None):
     "Weighted sums (b,k,n,d) of the captions of each image, and for each the caption that it should be read as (b,k)."
     b, k = z.shape[:2]
-    draw = lambda *shape: torch.rand(*shape, generator=generator, device=z.device)
-    weights = -draw(2, b, k, k).clamp(min=1e-9).log().sum(0)  # Dirichlet of parameter 2
+    draw = lambda *shape: rand(*shape, generator=generator, device=z.device)
+    weights = -draw(b, k, k, 2).clamp(min=1e-9).log().sum(-1)  # Dirichlet of parameter 2
     weights = weights/weights.sum(-1, keepdim=True)
     whole = torch.eye(k, device=z.device).expand(b, k, k)
     weights = torch.where((draw(b, k, 1) < share) & (k > 1), weights, whole)
@@ -125,8 +125,8 @@ def text_autoencoder_loss(model,  # a TextAutoencoder
     wanted = apart(words).gather(1, index[..., None].expand(-1, -1, words.shape[1]))
     loss, right = word_loss(model.decoder, z.flatten(0, 1), wanted.flatten(0, 1))
     kl = posterior.kl().mean()/posterior.mean[0].numel()
-    mean = apart(posterior.mean)
-    apartness = mean.var(1).mean()/posterior.mean.var(0).mean() if k > 1 else kl.new_zeros(())
+    mean = gather(posterior.mean)
+    apartness = apart(mean).var(1).mean()/mean.var(0).mean() if k > 1 else kl.new_zeros(())
     total = loss.mean() + cfg.kl_weight*kl + cfg.agree_weight*apartness
     return dict(loss=total, words=loss.mean().detach(), right=right.float().mean(), kl=kl.detach(), apart=apartness.detach(), sigma=posterior.std.mean().detach())
 

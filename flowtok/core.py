@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TokenizerConfig', 'TextConfig', 'FlowConfig', 'TokenizerLossConfig', 'FlowLossConfig', 'CaptionConfig', 'TrainConfig',
-           'Preset', 'presets', 'preset', 'preset_from_dict', 'generator', 'seed_all', 'pick_device', 'full_scale',
-           'run_record', 'write_json', 'to_pil', 'to_tensor', 'show_images']
+           'Preset', 'presets', 'preset', 'preset_from_dict', 'generator', 'seed_all', 'process', 'own_rows', 'rand',
+           'randn', 'gather', 'pick_device', 'full_scale', 'run_record', 'write_json', 'to_pil', 'to_tensor',
+           'show_images']
 
 # %% ../nbs/00_core.ipynb #563fb12b
 import hashlib, json, os, platform, random, subprocess, sys, time
@@ -70,8 +71,14 @@ class FlowConfig:
 # %% ../nbs/00_core.ipynb #b4f1dfe7
 @dataclass(frozen=True)
 class TokenizerLossConfig:
-    "Weights of the tokenizer loss."
+    "Weights of the tokenizer loss; a term of weight 0 is not computed."
     kl_weight: float = 1e-6  # on the KL summed over the numbers of one image
+    lpips_weight: float = 0.0  # on the distance of VGG-16 features
+    convnext_weight: float = 0.0  # on the squared distance of ConvNeXt-S class scores
+    adversarial_weight: float = 0.0  # on what a discriminator says of the reconstructions
+    adversarial_start: int = 0  # step at which the discriminator comes in
+    lecam_weight: float = 0.001  # keeps the discriminator's scores near their running means
+    widths: tuple[int, ...] = (128, 256, 512)  # of the discriminator
 
 @dataclass(frozen=True)
 class FlowLossConfig:
@@ -108,9 +115,14 @@ class TrainConfig:
     weight_decay: float = 0.0
     warmup: int = 0
     schedule: str = "cosine"  # or "constant", after the warm-up
+    floor: float = 0.0  # share of the rate that the cosine ends at
     clip: float = 1.0  # largest gradient norm; 0: no clipping
     ema: float = 0.999
     precision: str = "no"  # "bf16" on a GPU
+    accumulate: int = 1  # parts that each batch is computed in, when it does not fit into memory whole
+    compile: bool = False  # through torch.compile: pays on a GPU after a few minutes
+    log_every: int = 1  # steps between lines of the log
+    augment: bool = False  # tokenizer: crop and flip the images at random
     easy: float = 0.0  # share of the steps, at the start, that see only captions the data set calls easy; after it every second step does
 
 # %% ../nbs/00_core.ipynb #617dc97b
@@ -136,11 +148,12 @@ class Preset:
 # %% ../nbs/00_core.ipynb #2e11c1ca
 def _large(name, width, depth, heads):
     "A preset at the paper's scale."
-    recipe = dict(betas=(0.9, 0.95), ema=0.9999, precision="bf16")
+    recipe = dict(betas=(0.9, 0.95), ema=0.9999, precision="bf16", log_every=20)
     return Preset(
         name=name, tokenizer=TokenizerConfig(), text=TextConfig(),
         flow=FlowConfig(width=width, depth=depth, heads=heads, mlp_width=4*width),
-        train_tokenizer=TrainConfig(650_000, 1024, 1e-4, weight_decay=1e-4, warmup=10_000, precision="bf16"),
+        train_tokenizer=TrainConfig(650_000, 1024, 1e-4, weight_decay=1e-4, warmup=10_000, precision="bf16", log_every=20, augment=True, floor=0.1),
+        tokenizer_loss=TokenizerLossConfig(lpips_weight=1.0, convnext_weight=0.1, adversarial_weight=0.1, adversarial_start=200_000),
         train_flow=TrainConfig(600_000, 4096, 4e-4, weight_decay=0.03, warmup=5_000, schedule="constant", clip=0.0, **recipe),
         caption=CaptionConfig(), train_autoencoder=TrainConfig(40_000, 1024, 2e-4, warmup=2_000, **recipe),
         train_caption=TrainConfig(60_000, 1024, 2e-4, weight_decay=0.03, warmup=2_000, **recipe))
@@ -195,6 +208,43 @@ def generator(*keys,  # anything with a stable `repr`: a seed, a step, a name
 def seed_all(seed):  # one number for Python, NumPy and torch
     "Seed the global generators: initial weights come from these."
     random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+
+# %% ../nbs/00_core.ipynb #326822e4
+def process():
+    "Number of this process and how many train together: (rank, world)."
+    d = torch.distributed
+    return (d.get_rank(), d.get_world_size()) if d.is_available() and d.is_initialized() else (0, 1)
+
+def own_rows(draw, rows, *shape, **kw):
+    "This process's `rows` of what `draw` gives for the rows of all processes."
+    rank, world = process()
+    return draw(rows*world, *shape, **kw)[rank*rows:(rank + 1)*rows]
+
+def rand(*shape, generator=None, device="cpu"):
+    "Uniform numbers in [0,1) for the rows of this process."
+    return own_rows(torch.rand, *shape, generator=generator, device=device)
+
+def randn(*shape, generator=None, device="cpu", dtype=None):
+    "Standard normal numbers for the rows of this process."
+    return own_rows(torch.randn, *shape, generator=generator, device=device, dtype=dtype)
+
+class _Gather(torch.autograd.Function):
+    "Collect rows forward, add up their gradients backward."
+    @staticmethod
+    def forward(ctx, x):
+        parts = [torch.empty_like(x) for _ in range(process()[1])]
+        torch.distributed.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad = grad.contiguous().clone(); torch.distributed.all_reduce(grad)
+        rank, world = process()
+        return grad.chunk(world)[rank]
+
+def gather(x):  # rows of this process (b,...)
+    "Rows of all processes in order (world*b,...); gradients flow back to where they came from."
+    return x if process()[1] == 1 else _Gather.apply(x)
 
 # %% ../nbs/00_core.ipynb #c851af0a
 def pick_device(name="auto"):  # "auto", "cpu", "cuda", "cuda:1", "mps"

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COLOURS', 'BACKGROUNDS', 'SIZES', 'POSITIONS', 'RELATIONS', 'PAIR_SPOTS', 'JITTER', 'OUTLINES', 'HELD_OUT_PAIRS',
            'SPLITS', 'SINGLE_FORMS', 'PAIR_FORMS', 'DETAILS', 'CAPTION_COLUMNS', 'Shape', 'Scene', 'draw', 'attributes',
-           'split_of', 'random_scene', 'caption', 'parse', 'read_scene', 'check', 'Shapes', 'DataError', 'open_image',
-           'CaptionedImages', 'open_data', 'Images', 'LatentCache', 'encode_dataset']
+           'split_of', 'random_scene', 'caption', 'parse', 'read_scene', 'check', 'Shapes', 'DataError', 'captions_of',
+           'open_image', 'CaptionedImages', 'find_tars', 'open_data', 'Images', 'LatentCache', 'encode_dataset']
 
 # %% ../nbs/01_data.ipynb #e60d1dbe
 import glob, io, random, re, zlib
@@ -21,7 +21,7 @@ from scipy import ndimage
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .core import to_pil, to_tensor
+from .core import rand, to_pil, to_tensor
 
 # %% ../nbs/01_data.ipynb #788e07c8
 COLOURS = dict(red=(230, 20, 20), green=(20, 200, 40), blue=(30, 60, 240), yellow=(250, 220, 20),
@@ -347,16 +347,12 @@ class DataError(ValueError):
 CAPTION_COLUMNS = ("text", "caption")
 
 def _open(source, split):
-    "A `datasets.Dataset` from a folder, tar files or a Hub name."
+    "A `datasets.Dataset` from a folder or a Hub name."
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
     path = Path(source).expanduser()
-    tars = sorted(glob.glob(str(path)) if any(c in str(source) for c in "*?[") else [str(path)] if path.suffix == ".tar" else [])
     try:
-        if tars: return load_dataset("webdataset", data_files={split: tars}, split=split)
-        if path.is_dir():
-            if any(path.glob("*.tar")): return load_dataset("webdataset", data_files={split: sorted(map(str, path.glob("*.tar")))}, split=split)
-            return load_dataset("imagefolder", data_dir=str(path), split=split)
+        if path.is_dir(): return load_dataset("imagefolder", data_dir=str(path), split=split)
         return load_dataset(str(source), split=split)
     except (DatasetNotFoundError, ConnectionError, FileNotFoundError) as e:
         if path.exists(): raise DataError(f"{source} cannot be read as captioned images: {e}") from None
@@ -373,7 +369,7 @@ def _columns(rows, caption_column):
     if not found: raise DataError(f"no caption column {' or '.join(wanted)}: found {', '.join(rows.column_names)}; name yours with --caption-column")
     return images[0], found[0]
 
-def _texts(value, where):
+def captions_of(value, where):
     "Captions of one row as a list of strings; an empty one is an error."
     if isinstance(value, bytes): value = value.decode("utf-8")
     if isinstance(value, dict): value = next((value[c] for c in CAPTION_COLUMNS if c in value), None)
@@ -385,8 +381,9 @@ def _texts(value, where):
 # %% ../nbs/01_data.ipynb #0f1ce5a7
 def open_image(source,  # a path, an open file, a PIL image, or a tensor (3,h,w) in [0,1]
                size,  # pixels a side of the result
-               name=None):  # what errors call it
-    "The largest central square of an image, in RGB over white, resized."
+               name=None,  # what errors call it
+               centre=(0.5, 0.5)):  # where the square lies in what is left over, (x, y) in [0,1]
+    "The largest square of an image, the central one unless told otherwise, in RGB over white, resized."
     name = name or (Path(source).name if isinstance(source, (str, Path)) else "an image")
     try:
         if torch.is_tensor(source): source = to_pil(source)
@@ -394,7 +391,7 @@ def open_image(source,  # a path, an open file, a PIL image, or a tensor (3,h,w)
         source.load()
     except (AttributeError, TypeError, RuntimeError, UnidentifiedImageError, OSError, SyntaxError) as e:
         raise DataError(f"{name} is not a readable image ({type(e).__name__}): repair it or take it out") from None
-    return ImageOps.fit(to_pil(to_tensor(source)), (size, size), Image.Resampling.BICUBIC)
+    return ImageOps.fit(to_pil(to_tensor(source)), (size, size), Image.Resampling.BICUBIC, centering=centre)
 
 # %% ../nbs/01_data.ipynb #77771085
 class CaptionedImages(Dataset):
@@ -407,7 +404,7 @@ class CaptionedImages(Dataset):
         if len(rows) == 0: raise DataError("the data set is empty: give at least one image with a caption")
         self.image_column, column = _columns(rows, caption_column)
         self.rows, self.size = rows.cast_column(self.image_column, ImageColumn(decode=False)), size
-        self.captions = [_texts(v, f"row {i} ({self._name(i)})") for i, v in enumerate(rows[column])]
+        self.captions = [captions_of(v, f"row {i} ({self._name(i)})") for i, v in enumerate(rows[column])]
 
     def __len__(self): return len(self.rows)
 
@@ -419,22 +416,32 @@ class CaptionedImages(Dataset):
         "The captions of item `i`."
         return self.captions[i]
 
-    def image(self, i):
+    def image(self, i, centre=(0.5, 0.5)):
         "Image `i` as PIL, cropped to a square and resized."
         stored = self.rows[i][self.image_column]
-        return open_image(io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"], self.size, self._name(i))
+        return open_image(io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"], self.size, self._name(i), centre)
 
     def __getitem__(self, i): return dict(image=to_tensor(self.image(i)), texts=self.texts(i))
 
 # %% ../nbs/01_data.ipynb #e74084be
+def find_tars(source):
+    "The tar files that `source` means: one, a pattern, or those of a folder."
+    path = Path(source).expanduser()
+    if path.is_dir(): return sorted(map(str, path.glob("*.tar")))
+    return sorted(glob.glob(str(path))) if path.suffix == ".tar" or any(c in path.name for c in "*?[") else []
+
 def open_data(source,  # "shapes", a folder, tar files (a pattern is fine), or a Hub name
               size,  # pixels a side
               n=40_000,  # drawings, for "shapes"
               seed=0,  # of the drawings
               split="train",  # of a stored data set
-              caption_column=None):  # None: `text` or `caption`
+              caption_column=None,  # None: `text` or `caption`
+              **index):  # of `flowtok.shards.Shards`, for tar files
     "The captioned images called `source`."
     if str(source) == "shapes": return Shapes(n, size, seed=seed)
+    if tars := find_tars(source):
+        from flowtok.shards import Shards  # notebook 16
+        return Shards(tars, size, column=caption_column, **index)
     return CaptionedImages(_open(source, split), size, caption_column)
 
 # %% ../nbs/01_data.ipynb #076fb3bf
@@ -446,8 +453,14 @@ class Images:
         with tqdm(range(len(data)), desc="images", disable=not progress, mininterval=1.0) as bar:
             self.stored = torch.stack([(data[i]["image"]*255).round().to(torch.uint8) for i in bar])
 
+    def augmented(self, index, draw):  # which (b,), and uniform numbers (b,3)
+        "Random squares of images, half of them mirrored; a drawing is one square."
+        cut = getattr(self.data, "image", None)
+        x = torch.stack([to_tensor(cut(int(i), d)) for i, d in zip(index, draw[:, :2].tolist())]) if cut else self(index)
+        return torch.where(draw[:, 2].view(-1, 1, 1, 1) < 0.5, x.flip(-1), x)
+
     def __call__(self, index):
-        if self.stored is not None: return self.stored[index].float()/255
+        if self.stored is not None: return self.stored[index].to(torch.get_default_dtype())/255
         return torch.stack([self.data[int(i)]["image"] for i in index])
 
 # %% ../nbs/01_data.ipynb #8c3c5369
@@ -460,6 +473,7 @@ class LatentCache(Dataset):
                  first,  # where the captions of each image start in `ids` (N+1,)
                  easy=None):  # rows of `ids` to begin with (E,), when the data set names some
         self.mean, self.logvar, self.ids, self.first, self.easy = mean, logvar, ids, first, easy
+        self.most = int(first.diff().max())  # captions of an image
 
     def __len__(self): return len(self.mean)
 
@@ -468,7 +482,7 @@ class LatentCache(Dataset):
               generator):  # draws the caption of each image
         "Dict of mean, logvar (b,n,d) and ids (b,n)."
         start, count = self.first[index], self.first[index + 1] - self.first[index]
-        pick = (torch.rand(len(index), generator=generator)*count).long().clamp(max=count - 1)
+        pick = (rand(len(index), generator=generator)*count).long().clamp(max=count - 1)
         return self._pairs(index, start + pick)
 
     def rows(self,
@@ -477,7 +491,7 @@ class LatentCache(Dataset):
              generator):
         "Places in `ids` (b,k) of different captions of each image."
         start, count = self.first[index], self.first[index + 1] - self.first[index]
-        order = torch.rand(len(index), int(count.max()), generator=generator)
+        order = rand(len(index), self.most, generator=generator)
         order = order.masked_fill(torch.arange(order.shape[1]) >= count[:, None], 2.0).argsort(1)
         return start[:, None] + order[:, torch.arange(k) % order.shape[1]] % count[:, None]
 
@@ -487,7 +501,12 @@ class LatentCache(Dataset):
         return self._pairs(torch.searchsorted(self.first, rows, right=True) - 1, rows)
 
     def _pairs(self, index, rows):
-        return dict(mean=self.mean[index].float(), logvar=self.logvar[index].float(), ids=self.ids[rows].long())
+        return self.images(index) | dict(ids=self.ids[rows].long())
+
+    def images(self, index):
+        "Dict of index (b,), mean and logvar (b,n,d)."
+        kind = torch.get_default_dtype()
+        return dict(index=index, mean=self.mean[index].to(kind), logvar=self.logvar[index].to(kind))
 
 # %% ../nbs/01_data.ipynb #e6bff08e
 def encode_dataset(images,  # an Images

@@ -8,6 +8,8 @@ __all__ = ['interpolate', 'velocity_target', 'flow_matching_loss', 'logit_normal
 # %% ../nbs/06_flow.ipynb #78a928e3
 import torch
 
+from .core import rand, randn
+
 # %% ../nbs/06_flow.ipynb #14e274e7
 def _like(t, x): return t.view(-1, *[1]*(x.ndim - 1)).to(x.dtype)
 
@@ -39,9 +41,9 @@ def logit_normal(n,  # how many
                  generator=None, device="cpu",
                  zero=0.0):  # share of the times that are 0 instead
     "Times (n,) in [0,1): the sigmoid of a normal (Esser et al. 2024), or 0."
-    t = torch.sigmoid(mean + std*torch.randn(n, generator=generator, device=device))
-    return t*(torch.rand(n, generator=generator, device=device) >= zero) if zero else t
+    t = torch.sigmoid(mean + std*randn(n, generator=generator, device=device))
+    return t*(rand(n, generator=generator, device=device) >= zero) if zero else t
 
 def uniform(n, generator=None, device="cpu"):
     "Times (n,), uniform in [0,1)."
-    return torch.rand(n, generator=generator, device=device)
+    return rand(n, generator=generator, device=device)

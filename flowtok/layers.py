@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn
 
+from .core import randn
+
 # %% ../nbs/02_layers.ipynb #47f8f496
 def rope_angles(grid,  # patches along a side
                 head_dim):  # channels of one attention head, a multiple of 4
@@ -107,7 +109,7 @@ class DiagonalGaussian:
     def sample(self,
                generator=None):  # where the noise comes from
         "One sample (b,n,d)."
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        noise = randn(*self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
         return self.mean + self.std*noise
 
     def kl(self):

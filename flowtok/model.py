@@ -9,7 +9,7 @@ __all__ = ['FlowTok', 'reroute', 'text_to_image_loss', 'LossBalance']
 import torch
 from torch import nn
 
-from .core import FlowConfig, FlowLossConfig
+from .core import FlowConfig, FlowLossConfig, gather, process, rand
 from .dit import DiT
 from .flow import flow_matching_loss, logit_normal
 from .layers import timestep_embedding
@@ -44,10 +44,11 @@ class FlowTok(nn.Module):
 # %% ../nbs/10_text_to_image.ipynb #8d47f62f
 def reroute(x1,  # targets (b,n,d)
             null):  # (b,) bool
-    "Roll the targets of the null samples among themselves; a single one cannot be rolled and stays conditional."
-    if null.sum() < 2: return x1, torch.zeros_like(null)
-    x1 = x1.clone(); x1[null] = x1[null].roll(1, 0)
-    return x1, null
+    "Roll the targets of the null samples of all processes among themselves; a single one cannot be rolled and stays conditional."
+    targets, chosen = gather(x1.detach()).clone(), gather(null.float()) > 0
+    if chosen.sum() < 2: return x1, torch.zeros_like(null)
+    targets[chosen] = targets[chosen].roll(1, 0)
+    return targets.chunk(process()[1])[process()[0]], null
 
 def text_to_image_loss(model,  # a FlowTok
                        image,  # normalised image tokens (b,n,d)
@@ -58,7 +59,7 @@ def text_to_image_loss(model,  # a FlowTok
     device, posterior = image.device, model.project(text)
     source = posterior.sample(generator)
     t = logit_normal(len(image), cfg.time_mean, cfg.time_std, generator, device, cfg.time_zero)
-    target, null = reroute(image, torch.rand(len(image), generator=generator, device=device) < cfg.null_prob)
+    target, null = reroute(image, rand(len(image), generator=generator, device=device) < cfg.null_prob)
     flow = flow_matching_loss(lambda x, t: model.velocity(x, t, null), source, target, t)
     weighted = model.balance(flow, posterior.mean, t, null) if model.balance else flow.mean()
     kl = text_kl(posterior, cfg.kl).mean()

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
-from .core import FlowConfig, TextConfig
+from .core import FlowConfig, TextConfig, gather
 from .layers import Attention, DiagonalGaussian
 
 # %% ../nbs/05_text.ipynb #2ee8f3fd
@@ -210,7 +210,7 @@ def contrastive_loss(z,  # text tokens (b,n,d)
                      target,  # alignment targets (b,n,d)
                      log_temperature=torch.tensor(0.0)):  # tau
     "Symmetric cross-entropy over the batch: each `z` should match its own target (FlowTok section 3.2)."
-    z, target = (F.normalize(x.flatten(1), dim=-1) for x in (z, target))
+    z, target = (F.normalize(gather(x).flatten(1), dim=-1) for x in (z, target))
     similarity = log_temperature.exp()*z @ target.T
     labels = torch.arange(len(z), device=z.device)
     return (F.cross_entropy(similarity, labels) + F.cross_entropy(similarity.T, labels))/2

@@ -13,7 +13,7 @@ from PIL import Image
 import flowtok
 from flowtok import cli, recipes
 from flowtok.data import Shapes, draw
-from flowtok.training import Stop, stop_at
+from flowtok.training import Stop, checkpoints, stop_at
 
 MODES = {"RGB": (60, 40), "RGBA": (20, 90), "L": (64, 64), "P": (33, 50), "1": (40, 40), "CMYK": (37, 64), "I;16": (48, 32)}
 
@@ -139,18 +139,16 @@ def test_resume_is_exact(part, at, folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals work differently on Windows")
-def test_interrupt_says_how_to_go_on(folder, tmp_path):
-    "Ctrl-C in a real process: one line, a checkpoint, and --resume finishes."
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_says_how_to_go_on(number, folder, tmp_path):
+    "Ctrl-C, or a machine that is wanted back, in a real process: one line, and a checkpoint of the last step."
     command = [Path(sys.executable).parent/"flowtok-train", "--data", folder, "--out", tmp_path/"run", "--device", "cpu", "--save-every", "5"]
     process = subprocess.Popen([*command, "--steps", "5000"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     until = time.time() + 120
-    while not (tmp_path/"run"/"tokenizer"/"checkpoint.pt").exists() and time.time() < until: time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    try: said = process.communicate(timeout=45)[1]
-    except subprocess.TimeoutExpired:  # Python can lose a signal that arrives inside a destructor: press again
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=45)[1]
-    assert process.returncode == 130, said
+    while not checkpoints(tmp_path/"run"/"tokenizer") and time.time() < until: time.sleep(0.2)
+    process.send_signal(number)
+    said = process.communicate(timeout=45)[1]
+    assert process.returncode == 128 + number, said
     assert "Traceback" not in said and "--resume" in said.splitlines()[-1]
-    before = len((tmp_path/"run"/"tokenizer"/"log.jsonl").read_text().splitlines())
-    assert before >= 5
+    done = len((tmp_path/"run"/"tokenizer"/"log.jsonl").read_text().splitlines())
+    assert done >= 5 and checkpoints(tmp_path/"run"/"tokenizer")[0].name == f"step-{done:08}.pt"

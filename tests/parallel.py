@@ -1,0 +1,48 @@
+"""Every stage of a tiny model, discriminator included, in float64: the losses go into a file.
+
+One process: python tests/parallel.py LOSSES.json [FOLDER [STEPS]]. Two: python -m torch.distributed.run --nproc-per-node 2 tests/parallel.py LOSSES.json.
+With a FOLDER it saves every five steps and goes on where it was killed."""
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from flowtok import recipes
+from flowtok.core import preset, process, seed_all
+from flowtok.data import Images, Shapes
+from flowtok.pipeline import Pipeline
+
+
+def tiny(steps):
+    "The nano preset cut down, with AdamW everywhere and a discriminator that comes in after a fifth of the steps."
+    p = preset("nano")
+    short = dict(steps=steps, muon_lr=0.0, warmup=5, batch=16)
+    return replace(p, tokenizer=replace(p.tokenizer, enc_width=32, enc_depth=1, enc_heads=2, dec_width=32, dec_depth=1, dec_heads=2),
+                   text=replace(p.text, width=32, depth=1, heads=2),
+                   flow=replace(p.flow, width=32, depth=1, heads=2, mlp_width=64, text_width=32, text_depth=1, text_heads=2, text_mlp_width=64, align_width=32, balance_width=32),
+                   caption=replace(p.caption, width=32, depth=1, heads=2), tokenizer_loss=replace(p.tokenizer_loss, adversarial_weight=0.1, adversarial_start=steps//5, widths=(8, 16, 16)),
+                   **{part: replace(getattr(p, part), **short) for part in recipes.PARTS})
+
+
+def losses(steps=50, folder=None):
+    "Every stage's losses."
+    torch.set_default_dtype(torch.float64)
+    images = Images(Shapes(48), progress=False)
+    seed_all(0)
+    pipe = Pipeline(asdict(tiny(steps)), recipes._vocabulary(images.data, preset("nano").text)).double()
+    def part(train, name, data): return train(pipe, data, Path(folder)/name if folder else None, resume=bool(folder), save_every=5, progress=False)
+    logs = dict(tokenizer=part(recipes.train_tokenizer, "tokenizer", images))
+    cache = recipes.encode(pipe, images, progress=False)
+    for name, train in dict(flow=recipes.train_text_to_image, autoencoder=recipes.train_autoencoder, caption=recipes.train_image_to_text).items(): logs[name] = part(train, name, cache)
+    return {k: [e["loss"] for e in log] for k, log in logs.items()}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    PartialState(cpu=True)
+    target, *rest = sys.argv[1:]
+    found = losses(int(rest[1]) if len(rest) > 1 else 50, rest[0] if rest else None)
+    if process()[0] == 0: Path(target).write_text(json.dumps(dict(world=process()[1], losses=found)))

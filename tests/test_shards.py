@@ -1,0 +1,121 @@
+"Shards with broken pieces: what is counted, what is seen, how much memory it takes, and training from them."
+import io
+import os
+import random
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import pytest
+import torch
+from PIL import Image
+
+from flowtok import recipes, training
+from flowtok.data import DataError, Images
+from flowtok.shards import Shards, ShuffledShards, open_cache
+from flowtok.training import prepared
+
+SHARDS, EACH = 100, 20
+
+
+def put(tar, name, content):
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def picture(rng):
+    out = io.BytesIO()
+    Image.new("RGB", (rng.randint(20, 60), rng.randint(20, 60)), tuple(rng.randrange(256) for _ in range(3))).save(out, "JPEG")
+    return out.getvalue()
+
+
+def make_shards(folder, shards=SHARDS, each=EACH):
+    "One shard in a hundred is cut short, one JPEG in a hundred is; returns the numbers of the good samples."
+    rng, good = random.Random(0), []
+    for s in range(shards):
+        path, ends = folder/f"{s:04}.tar", []
+        with tarfile.open(path, "w") as tar:
+            for i in range(s*each, (s + 1)*each):
+                content, spoilt = picture(rng), i % 100 == 7
+                put(tar, f"{i:06}.jpg", content[:len(content)//2] if spoilt else content)
+                put(tar, f"{i:06}.txt", f"number {i}".encode())
+                if not spoilt: ends.append((i, tar.offset))
+        if s % 100 == 50:
+            cut = ends[each//2][1] + 700
+            os.truncate(path, cut)
+            ends = [e for e in ends if e[1] <= cut]
+        good += [i for i, _ in ends]
+    return good
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    return folder, make_shards(folder)
+
+
+def seen(data, workers, rank, world, batch=8):
+    "Numbers of the samples that one process sees in the first epoch, each with its place in the epoch."
+    order = ShuffledShards(data.counts, batch, near=4)
+    def batches(step): return dict(number=torch.tensor([int(data.texts(int(i))[0].split()[1]) for i in order(step)]), place=step*batch + rank*batch//world + torch.arange(batch//world))
+    run = SimpleNamespace(cfg=SimpleNamespace(steps=-(-len(data)//batch)), step=0, accelerator=SimpleNamespace(device=torch.device("cpu")))
+    with patch.object(training, "process", lambda: (rank, world)): found = list(prepared(batches, run, workers))
+    return [n for b in found for n, p in zip(b["number"].tolist(), b["place"].tolist()) if p < len(data)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_every_good_sample_once_an_epoch(shards, workers):
+    folder, good = shards
+    with pytest.warns(UserWarning, match="left out 21 broken pieces beside"): data = Shards(sorted(folder.glob("*.tar")), 32, progress=False)
+    assert sorted(seen(data, workers, 0, 2) + seen(data, workers, 1, 2)) == good
+    assert len(good) == len(data) == SHARDS*EACH - 20 - 8
+
+
+def test_too_much_is_broken(shards):
+    with pytest.raises(DataError, match="more than 1.0%.*007: OSError"): Shards(sorted(shards[0].glob("*.tar")), 32, max_broken=0.01, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore:left out", "ignore:words this model")
+def test_training_from_shards_and_from_their_tokens(shards, tmp_path):
+    folder, good = shards
+    common = dict(steps=4, device="cpu", progress=False)
+    first = recipes.train(data=str(folder), out=tmp_path/"first", direction="t2i", **common)
+    recipes.pretokenize(str(tmp_path/"first"), str(folder), tmp_path/"tokens", device="cpu", progress=False)
+    assert len(open_cache(tmp_path/"tokens")[0]) == len(good)
+    for name, data in dict(images=folder, tokens=tmp_path/"tokens").items(): recipes.train(data=str(data), out=tmp_path/name, start=tmp_path/"first", **common)
+    for part in ("flow", "autoencoder", "caption"):
+        logs = [[e["loss"] for e in training.read_log(tmp_path/name/part/"log.jsonl")] for name in ("images", "tokens")]
+        assert len(logs[0]) == 4 and max(abs(a - b) for a, b in zip(*logs, strict=True)) < 1e-4, part
+    with pytest.raises(ValueError, match="name its model with --start"): recipes.train(data=str(tmp_path/"tokens"), out=tmp_path/"x", **common)
+    recipes.train(data=str(folder), out=tmp_path/"other", direction="t2i", **dict(common, seed=1))
+    with pytest.raises(ValueError, match="made by another tokenizer"): recipes.train(data=str(tmp_path/"tokens"), out=tmp_path/"x", start=tmp_path/"other", **common)
+    assert len(first.tokenizer.latent_std) == 16
+
+
+def memory_of(samples, folder):
+    "Resident memory in bytes after a tenth of the samples, and after all of them."
+    data = Shards(sorted(folder.glob("*.tar")), 32, progress=False)
+    order, images, found = ShuffledShards(data.counts, 100, near=4), Images(data, limit=0), []
+    for step in range(samples//100):
+        images(order(step))
+        if step + 1 in (samples//1000, samples//100): found.append(int(Path("/proc/self/statm").read_text().split()[1])*os.sysconf("SC_PAGE_SIZE"))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+@pytest.mark.filterwarnings("ignore:left out")
+def test_memory_is_flat(shards):
+    before, after = memory_of(10_000, shards[0])
+    assert after < 1.05*before, (before, after)
+
+
+if __name__ == "__main__":  # python tests/test_shards.py: 200,000 samples, some minutes
+    with tempfile.TemporaryDirectory() as folder:
+        make_shards(Path(folder))
+        before, after = memory_of(200_000, Path(folder))
+        print(f"resident memory {before/1e6:.1f} MB after 20,000 samples, {after/1e6:.1f} MB after 200,000: {after/before - 1:+.2%}")
+        sys.exit(after > 1.05*before)
