@@ -25,21 +25,20 @@ from .training import Shuffled
 # %% ../nbs/16_shards.ipynb #shd00007
 IMAGES, TEXTS = ("jpg", "jpeg", "png", "webp"), ("txt", "json")
 
+def _piece(path, offset, size):
+    "Bytes of one file in a tar."
+    with open(path, "rb") as f: f.seek(offset); return f.read(size)
+
 def members(path):  # a tar file
     "Its whole files as (name, offset, size), in order; then None, if it was cut short."
     end = Path(path).stat().st_size
     try:
         with tarfile.open(path, "r:") as tar:
-            while (entry := tar.next()) is not None:
-                if entry.offset_data + entry.size > end: break
+            while (entry := tar.next()) is not None and entry.offset_data + entry.size <= end:
                 if entry.isfile(): yield entry.name, entry.offset_data, entry.size
-            else: return
+            if entry is None and _piece(path, tar.offset, 512) == bytes(512): return  # a whole tar ends in zeros
     except tarfile.ReadError: pass
     yield None
-
-def _piece(path, offset, size):
-    "Bytes of one file in a tar."
-    with open(path, "rb") as f: f.seek(offset); return f.read(size)
 
 def _captions(name, content, column=None):
     "Captions in a text file or a JSON file of a sample; `column` names the entry of the JSON."
