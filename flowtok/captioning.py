@@ -15,7 +15,7 @@ from torch import nn
 
 from .core import CaptionConfig, FlowConfig, FlowLossConfig, gather, rand
 from .dit import DiT
-from .flow import flow_matching_loss, logit_normal
+from .flow import draw_times, flow_matching_loss
 from .layers import sincos_positions
 from .text import TextProjector, bpe
 from .tokenizer import Block
@@ -137,7 +137,7 @@ def image_to_text_loss(velocity,  # network: (x_t, t) -> velocity (b,n,d)
                        cfg=FlowLossConfig(),
                        generator=None):
     "Dict of scalars; neither KL nor alignment, since the text tokens are frozen (FlowTok section 3.3)."
-    t = logit_normal(len(image), cfg.time_mean, cfg.time_std, generator, image.device, cfg.time_zero)
+    t = draw_times(len(image), cfg, generator, image.device)
     loss = flow_matching_loss(velocity, image, text, t).mean()
     return dict(loss=loss, flow=loss.detach())
 

@@ -83,13 +83,16 @@ class TokenizerLossConfig:
 @dataclass(frozen=True)
 class FlowLossConfig:
     "What the flow's training draws and weighs."
-    time_mean: float = 0.0  # t = sigmoid(N(time_mean, time_std)); below 0: more samples near the text
+    times: str = "logit-normal"  # as in the authors' release, or "uniform", as in the paper
+    time_mean: float = 0.0  # logit-normal is sigmoid(N(time_mean, time_std)); below 0: more samples near the text
     time_std: float = 1.0
     time_zero: float = 0.0  # share of samples at t=0 exactly, where the text is all there is
     null_prob: float = 0.1  # share of samples trained toward another image, for guidance
     kl: str = "release"  # or "plain"
     kl_weight: float = 0.01  # on the KL summed over the numbers of one caption
     align_weight: float = 1.0
+    align: str = "contrastive"  # over whole captions, or over "tokens", or "cosine"
+    target: str = "mlp"  # what the text tokens are aligned to: an MLP of the features, or their average "pool"
     image: str = "sample"  # the image tokens: a "sample" of the image's posterior, as in the authors' release, or its "mean"
     captions: int = 1  # image to text aims at the mean of the tokens of so many captions of an image
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from .core import FlowConfig, FlowLossConfig, gather, process, rand
 from .dit import DiT
-from .flow import flow_matching_loss, logit_normal
+from .flow import draw_times, flow_matching_loss
 from .layers import timestep_embedding
-from .text import AlignmentHead, TextProjector, contrastive_loss, text_kl
+from .text import AlignmentHead, TextProjector, alignment, text_kl
 
 # %% ../nbs/10_text_to_image.ipynb #0385ba01
 class FlowTok(nn.Module):
@@ -58,12 +58,12 @@ def text_to_image_loss(model,  # a FlowTok
     "Dict of scalars: `loss` and its parts before weighting."
     device, posterior = image.device, model.project(text)
     source = posterior.sample(generator)
-    t = logit_normal(len(image), cfg.time_mean, cfg.time_std, generator, device, cfg.time_zero)
+    t = draw_times(len(image), cfg, generator, device)
     target, null = reroute(image, rand(len(image), generator=generator, device=device) < cfg.null_prob)
     flow = flow_matching_loss(lambda x, t: model.velocity(x, t, null), source, target, t)
     weighted = model.balance(flow, posterior.mean, t, null) if model.balance else flow.mean()
     kl = text_kl(posterior, cfg.kl).mean()
-    align = contrastive_loss(source, model.align_target(text), model.align.log_temperature)
+    align = alignment(model.align, source, text, cfg)
     loss = weighted + cfg.kl_weight*kl + cfg.align_weight*align
     return dict(loss=loss, flow=flow.mean().detach(), kl=kl.detach(), align=align.detach(), sigma=posterior.std.mean().detach())
 

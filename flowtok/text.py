@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BACKENDS', 'tokenize', 'bpe', 'TextEncoder', 'vocabulary_of', 'to_transformers', 'UnbiasedLayerNorm',
            'ProjectorLayer', 'TextProjector', 'text_kl', 'AlignmentHead', 'contrastive_loss', 'pooled_target',
-           'cosine_loss']
+           'cosine_loss', 'token_contrastive_loss', 'alignment']
 
 # %% ../nbs/05_text.ipynb #23adc95d
 import re, warnings
@@ -225,3 +225,23 @@ def cosine_loss(z, target,  # (b,n,d) each
                 margin=0.0):  # similarity that is enough, subtracted from 1
     "One minus the cosine of flattened tokens, less a margin; the batch's other captions play no part."
     return F.relu(1 - margin - F.cosine_similarity(z.flatten(1), target.flatten(1))).mean()
+
+def token_contrastive_loss(z, target,  # (b,n,d) each
+                           log_temperature=torch.tensor(0.0)):  # tau
+    "The contrastive loss at every token by itself, and their mean: each token alone must tell its caption from the others."
+    z, target = (F.normalize(gather(x).transpose(0, 1), dim=-1) for x in (z, target))
+    similarity = log_temperature.exp()*z @ target.transpose(1, 2)
+    labels = torch.arange(z.shape[1], device=z.device).expand(len(z), -1)
+    return (F.cross_entropy(similarity, labels) + F.cross_entropy(similarity.transpose(1, 2), labels))/2
+
+def alignment(head,  # an AlignmentHead
+              z,  # text tokens (b,n,d)
+              text,  # CLIP features (b,n,c)
+              cfg):  # a FlowLossConfig
+    "The alignment loss that `cfg` asks for."
+    if cfg.target not in ("mlp", "pool"): raise ValueError(f"unknown alignment target {cfg.target!r}: choose mlp or pool")
+    target = head(text) if cfg.target == "mlp" else pooled_target(text, z.shape[-1]) + 0.0*sum(p.sum() for p in head.mlp.parameters())
+    if cfg.align == "cosine": return cosine_loss(z, target) + 0.0*head.log_temperature
+    kinds = dict(contrastive=contrastive_loss, tokens=token_contrastive_loss)
+    if cfg.align not in kinds: raise ValueError(f"unknown alignment loss {cfg.align!r}: choose contrastive, cosine or tokens")
+    return kinds[cfg.align](z, target, head.log_temperature)
