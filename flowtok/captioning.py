@@ -104,7 +104,7 @@ def blend(z,  # one entry for each caption (b,k,n,d): k captions of one image si
     "Weighted sums (b,k,n,d) of the captions of each image, and for each the caption that it should be read as (b,k)."
     b, k = z.shape[:2]
     draw = lambda *shape: rand(*shape, generator=generator, device=z.device)
-    weights = -draw(b, k, k, 2).clamp(min=1e-9).log().sum(-1)  # Dirichlet of parameter 2
+    weights = -draw(b, k, k, 3).clamp(min=1e-9).log().sum(-1)  # Dirichlet of parameter 3
     weights = weights/weights.sum(-1, keepdim=True)
     whole = torch.eye(k, device=z.device).expand(b, k, k)
     weights = torch.where((draw(b, k, 1) < share) & (k > 1), weights, whole)

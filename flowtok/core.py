@@ -104,7 +104,7 @@ class CaptionConfig:
     depth: int = 6
     heads: int = 12
     kl_weight: float = 0.02  # on the KL, as a mean over the numbers of one caption
-    agree_weight: float = 0.03  # on the share of the tokens' variance that lies between captions of one image
+    agree_weight: float = 0.02  # on the share of the tokens' variance that lies between captions of one image
     blend: float = 0.5  # share of samples read off a blend of the captions of one image
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_500):
         train_tokenizer=TrainConfig(tokenizer_steps, 32, 1e-3, muon_lr=4e-3, warmup=120, **recipe),
         train_flow=TrainConfig(12_000, 32, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.4, **recipe),
         flow_loss=FlowLossConfig(time_mean=-0.8, time_zero=0.25, kl_weight=0.02, image="mean"),
-        caption=CaptionConfig(128, 2, 4), train_autoencoder=TrainConfig(3_500, 64, 1.5e-3, muon_lr=4e-3, warmup=100, **recipe),
+        caption=CaptionConfig(128, 2, 4), train_autoencoder=TrainConfig(5_000, 64, 1.5e-3, muon_lr=4e-3, warmup=100, **recipe),
         caption_loss=FlowLossConfig(time_mean=-1.5, time_zero=0.5, null_prob=0.0, kl_weight=0.0, align_weight=0.0, image="mean", captions=4),
         train_caption=TrainConfig(4_000, 32, 1.5e-3, muon_lr=4e-3, warmup=100, **recipe))
 
