@@ -14,7 +14,7 @@ setup(
     packages=find_packages(include=['flowtok', 'flowtok.*']), include_package_data=True,
     package_data={'flowtok': ['weights/**/*']},
     python_requires=f">={cfg['min_python']}",
-    install_requires=cfg['requirements'].split(), extras_require={'dev': cfg['dev_requirements'].split(), 'captions': cfg['captions_requirements'].split()},
+    install_requires=cfg['requirements'].split(), extras_require={'dev': cfg['dev_requirements'].split(), 'captions': cfg['captions_requirements'].split(), 'fid': cfg['fid_requirements'].split()},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
     zip_safe=False,

@@ -42,7 +42,7 @@ def command(func):
 # %% ../nbs/22_cli.ipynb #8d66fe2c
 @command
 def train(
-    preset: str = "nano",  # size of everything: nano, nano64, B, XL or H
+    preset: str = "nano",  # size of everything: nano, nano64, B, XL or H; B-512, XL-512 or H-512
     data: str = "shapes",  # "shapes", a folder of captioned images, tar files, or a Hub name
     out: str = "runs/nano",  # folder for the model, its curves and samples
     steps: int = None,  # optimiser steps of every part; default: the preset's
@@ -52,7 +52,7 @@ def train(
     device: str = "auto",  # auto, cpu, cuda or mps
     caption_column: str = None,  # column of the captions; default: text or caption
     direction: str = "both",  # t2i: text to image; i2t: image to text; both, in one folder
-    start: str = None,  # a model to start from: its tokenizer is kept, and with --direction i2t its flow too
+    start: str = None,  # a model to start from: its tokenizer is kept, and with --direction i2t its flow too; at another resolution all of it is trained on
     accumulate: int = 1,  # parts that a batch is computed in, when memory is short
     workers: int = 0,  # processes that prepare batches ahead (Linux)
     track: str = None,  # tensorboard or wandb: log there too
@@ -127,23 +127,35 @@ def caption(
         if wrong: raise ValueError("; ".join(wrong))
 
 # %% ../nbs/22_cli.ipynb #7fe0ba3b
+def _evaluate_tokenizer(pipe, data, samples, out):
+    from flowtok.core import write_json
+    from flowtok.data import Images, open_data
+    from flowtok.evaluation import evaluate_tokenizer
+    report = evaluate_tokenizer(pipe, Images(open_data(data, pipe.preset.tokenizer.image_size)), samples)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    write_json(Path(out)/"tokenizer.json", report | dict(data=str(data)))
+    print(f"PSNR {report['psnr']:.2f} dB, SSIM {report['ssim']:.4f}, rFID {report['rfid']:.2f} over {report['record']['samples']} images; wrote {Path(out)/'tokenizer.json'}")
+
 @command
 def evaluate(
     model: str,  # a folder, a bundled name such as nano, or a Hub id: a model trained on shapes
-    samples: int = 1000,  # captions of each set
+    samples: int = 1000,  # captions of each set, or pictures of --data at most
     out: str = "evaluation",  # folder for evaluation.json and gallery.png
     steps: int = 20,  # Euler steps
     guidance: float = None,  # 1 is off; default: the preset's
     seed: int = 1000,  # of captions and noise
     device: str = "auto",  # auto, cpu, cuda or mps
-    direction: str = "both"):  # t2i: what it draws; i2t: what it says; both
-    "Measure a model of drawings: is it right, free and real."
+    direction: str = "both",  # t2i: what it draws; i2t: what it says; both; tokenizer: what it rebuilds of --data
+    data: str = None):  # captioned pictures: a folder, tar files, or a Hub name
+    "Measure a model of drawings: is it right, free and real; or the reconstructions of any pictures."
     with clear_errors():
         import flowtok
         from flowtok.core import write_json
         from flowtok.evaluation import caption_set, evaluate_captions, evaluate_shapes, show_judged
         if samples < 1: raise ValueError(f"--samples must be at least 1, got {samples}")
-        if direction not in ("t2i", "i2t", "both"): raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t or both")
+        if direction not in ("t2i", "i2t", "both", "tokenizer"): raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t, both or tokenizer")
+        if (direction == "tokenizer") != (data is not None): raise ValueError("--direction tokenizer and --data PICTURES belong together: the other directions make drawings of their own")
+        if data is not None: return _evaluate_tokenizer(flowtok.load(model, device=device), data, samples, out)
         pipe, texts = flowtok.load(model, device=device), caption_set("mix", 24, seed)
         lacks = dict(t2i=not pipe.flow, i2t=not pipe.captioner).get(direction)
         if lacks: raise ValueError(f"{model} was not trained in direction {direction}: evaluate the other one")

@@ -6,7 +6,7 @@
 __all__ = ['CAPTION_SETS', 'VALUES', 'FREE_CAPTIONS', 'CAPTION_METRICS', 'KARPATHY', 'accuracy', 'show_judged', 'caption_set',
            'real_distribution', 'total_variation', 'freedom', 'position_spread', 'reconstruction', 'source',
            'spread_report', 'trade_off', 'evaluate_shapes', 'caption_accuracy', 'caption_report', 'autoencoder_report',
-           'evaluate_captions', 'caption_metrics', 'karpathy_split']
+           'evaluate_captions', 'caption_metrics', 'karpathy_split', 'fid', 'to_bytes', 'evaluate_tokenizer']
 
 # %% ../nbs/12_evaluation.ipynb #d3274dab
 import importlib.util, json, shutil, subprocess, time
@@ -247,3 +247,35 @@ def _karpathy_hub(name, split):
     try: parts = [load_dataset(name, split=s) for s in (("train", "restval") if split == "train" else (split,))]
     except Exception as e: raise DataError(f"{name} could not be read from the Hub ({type(e).__name__}): check the connection, or give Karpathy's dataset_coco.json") from e
     return [_karpathy_row(row) for part in parts for row in part]
+
+# %% ../nbs/12_evaluation.ipynb #f4465f48
+def fid(features=None):  # a network from uint8 images (b,3,h,w) to features (b,c); None: Inception, as FID is defined
+    "A meter of torchmetrics: `update(images, real=...)`, then `compute()`."
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    try: return FrechetInceptionDistance(2048 if features is None else features)
+    except ModuleNotFoundError as e: raise ValueError("FID's Inception network needs torch-fidelity: pip install 'flowtok[fid]'") from e
+    except OSError as e: raise ValueError(f"FID's Inception network could not be fetched ({e}): connect once") from e
+
+def to_bytes(x):  # (b,3,h,w) in [0,1]; values outside are clamped
+    "Images as they would be saved: uint8."
+    return (x.clamp(0, 1)*255).round().to(torch.uint8)
+
+@torch.no_grad()
+def evaluate_tokenizer(pipe, images,  # an Images
+                       samples=None,  # how many; None: all
+                       batch=64, features=None):  # of `fid`
+    "PSNR in dB, SSIM and rFID of the reconstructions of `images`: a dict."
+    from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+    n = len(images.data) if samples is None else min(samples, len(images.data))
+    if n < 2: raise ValueError(f"FID compares sets: give at least two images, got {n}")
+    start, meter, rows = time.perf_counter(), fid(features).to(pipe.device), []
+    for index in torch.arange(n).split(batch):
+        x = images(index).to(pipe.device, pipe.dtype)
+        ids = pipe.text_encoder.tokenize([images.data.texts(int(i))[0] for i in index]) if pipe.tokenizer.reads_text else None
+        text = None if ids is None else pipe.text_encoder(ids.to(pipe.device)).to(pipe.dtype)
+        y = to_bytes(pipe.tokenizer.decode(pipe.tokenizer.encode(x).mean, text))
+        meter.update(to_bytes(x), real=True); meter.update(y, real=False)
+        y, x = y.float()/255, x.float()
+        rows.append((len(index), psnr(y, x).item(), ssim(y, x, data_range=1.0).item()))
+    mean = lambda i: round(sum(r[0]*r[i] for r in rows)/n, 4)
+    return dict(psnr=mean(1), ssim=mean(2), rfid=round(meter.compute().item(), 4), record=run_record(None, round(time.perf_counter() - start, 1), samples=n, size=pipe.preset.tokenizer.image_size))

@@ -251,7 +251,11 @@ def fitted(p, source, parts):
     if "flow" in parts: p = replace(p, flow=theirs.flow)
     sizes = lambda f: (f.n_tokens, f.latent_dim, f.text_width)
     if sizes(p.flow) != sizes(theirs.flow): raise ValueError(f"preset {p.name} has {p.flow.n_tokens} tokens of {p.flow.latent_dim} numbers and reads text of width {p.flow.text_width}, the model to start from {', '.join(map(str, sizes(theirs.flow)))}: choose its preset, {theirs.name}")
-    return replace(p, tokenizer=theirs.tokenizer, text=theirs.text)
+    return replace(p, tokenizer=replace(theirs.tokenizer, image_size=p.tokenizer.image_size), text=theirs.text)
+
+def _resized(p, source):
+    "Whether preset `p` has another resolution than the model to start from: then its parts are where training begins, not what stays."
+    return source.preset.tokenizer.image_size != p.tokenizer.image_size
 
 def take_over(pipe, source, parts):
     "Copy trained `parts` and the text encoder of the pipeline `source` into `pipe`."
@@ -282,9 +286,10 @@ def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_e
     "Train every part, or what the model `start` lacks, and save the pipeline into `out`; returns it. `engine`: track and workers of `fit`."
     begun, p, device = time.perf_counter(), plan(preset_name, steps, direction, accumulate, perceptual), pick_device(device)
     source = load(start, device="cpu") if start else None
-    taken = () if source is None else ("tokenizer", "flow") if direction == "i2t" and source.flow else ("tokenizer",)
+    begun_from = () if source is None else ("tokenizer", "flow") if source.flow and (direction == "i2t" or _resized(p, source)) else ("tokenizer",)
+    taken = () if source and _resized(p, source) else begun_from
     p = replace(p, direction="both" if "flow" in taken else joined(out, direction))
-    if source: p = fitted(p, source, taken)
+    if source: p = fitted(p, source, begun_from)
     settings, record = json.loads(json.dumps(dict(preset=asdict(p), data=str(data), seed=seed, start=str(start) if start else None))), run_record(seed)
     state, out = PartialState(cpu=device.type == "cpu"), Path(out)
     if state.num_processes > 1: device, progress = state.device, progress and state.is_main_process
@@ -294,7 +299,7 @@ def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_e
     vocabulary = _vocabulary(getattr(images, "data", images), p.text)
     if source: vocabulary = _known(vocabulary, source.text_encoder.vocabulary, start)
     seed_all(seed); pipe = Pipeline(asdict(p), vocabulary, pretrained=bool(p.text.pretrained) and source is None).to(device)
-    if source: take_over(pipe, source, taken)
+    if source: take_over(pipe, source, begun_from)
     if state.is_main_process: write_json(out/"settings.json", settings)
     logs = train_parts(pipe, images, out, taken, seed=seed, resume=resume, save_every=save_every, device=device, progress=progress, **engine)
     if state.is_main_process: _write_run(pipe.eval(), logs, out, record | dict(seconds=round(time.perf_counter() - begun, 1), training_seconds={k: v[-1]["seconds"] for k, v in logs.items()},

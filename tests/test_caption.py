@@ -108,3 +108,14 @@ def test_metrics_agree_with_pycocoevalcap(tmp_path):
 def test_metrics_say_what_is_missing(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match="no java here"): caption_metrics(["a"], [["a"]])
+
+
+def test_going_on_at_another_resolution(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "open_data", lambda source, size, **kw: Shapes(48, size))
+    small = recipes.train(out=tmp_path/"small", **TINY)
+    large = recipes.train("nano64", out=tmp_path/"large", start=tmp_path/"small", **dict(TINY, steps=1))
+    assert large.images(["a star"], steps=2).shape == (1, 3, 64, 64)
+    for part in ("tokenizer", "flow"):
+        moved = max((a - b).abs().max() for a, b in zip(getattr(large, part).parameters(), getattr(small, part).parameters(), strict=True))
+        assert 0 < moved < 0.1, part
+    assert (tmp_path/"large"/"tokenizer").exists() and (tmp_path/"large"/"flow").exists()
