@@ -113,8 +113,9 @@ def held_still(module):
 
 def adversarial_terms(discriminator, y, x, decay=0.999):  # reconstructions and images (b,3,h,w)
     "What the decoder pays, and what the discriminator pays: hinge loss and LeCam, whose running means move on."
-    with held_still(discriminator): adversarial = -discriminator(y).mean()
-    real, fake = discriminator(x), discriminator(y.detach())
+    scores = lambda images: discriminator(images).to(discriminator.real.dtype)  # the means are kept in full precision
+    with held_still(discriminator): adversarial = -scores(y).mean()
+    real, fake = scores(x), scores(y.detach())
     hinge = 0.5*(F.relu(1 - real).mean() + F.relu(1 + fake).mean())
     real, fake = (gather(s.flatten(1).mean(1)).mean() for s in (real, fake))
     lecam = F.relu(real - discriminator.fake.clone()).square() + F.relu(discriminator.real.clone() - fake).square()

@@ -294,7 +294,7 @@ def fit(model,  # an nn.Module
             diary.save(run, held_out(run.ema.module.eval()) if held_out and not stop else None)
             if stop: raise Interrupted(stop)
             for callback in callbacks if process()[0] == 0 else (): callback(done, run.ema.module)
-    if track: run.accelerator.end_training()
+    for tracker in run.accelerator.trackers: tracker.finish()
     return run.ema.module, diary.log
 
 # %% ../nbs/09_training.ipynb #engb0004
