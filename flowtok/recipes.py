@@ -248,10 +248,10 @@ def tokens_of(folder, source, cfg):
 def fitted(p, source, parts):
     "Preset `p` with the sizes of the `parts` (tokenizer, flow) and the text encoder of the pipeline `source`."
     theirs = source.preset
-    if "flow" in parts: p = replace(p, flow=theirs.flow)
+    if "flow" in parts and not _resized(p, source): p = replace(p, flow=theirs.flow)
     sizes = lambda f: (f.n_tokens, f.latent_dim, f.text_width)
     if sizes(p.flow) != sizes(theirs.flow): raise ValueError(f"preset {p.name} has {p.flow.n_tokens} tokens of {p.flow.latent_dim} numbers and reads text of width {p.flow.text_width}, the model to start from {', '.join(map(str, sizes(theirs.flow)))}: choose its preset, {theirs.name}")
-    return replace(p, tokenizer=replace(theirs.tokenizer, image_size=p.tokenizer.image_size), text=theirs.text)
+    return replace(p, tokenizer=replace(theirs.tokenizer, image_size=p.tokenizer.image_size), text=theirs.text, flow=theirs.flow if "flow" in parts else p.flow)
 
 def _resized(p, source):
     "Whether preset `p` has another resolution than the model to start from: then its parts are where training begins, not what stays."
@@ -259,7 +259,8 @@ def _resized(p, source):
 
 def take_over(pipe, source, parts):
     "Copy trained `parts` and the text encoder of the pipeline `source` into `pipe`."
-    for name in ("text_encoder", *parts): getattr(pipe, name).load_state_dict(getattr(source, name).state_dict())
+    for name in ("text_encoder", *parts):
+        if getattr(pipe, name) is not None: getattr(pipe, name).load_state_dict(getattr(source, name).state_dict())
 
 def train_parts(pipe, images, out, taken=(), **common):  # images: an Images or a LatentCache
     "Tokenizer, then each direction of the flow, all but the `taken` parts; returns their logs."
