@@ -91,7 +91,7 @@ class TextAutoencoder(nn.Module):
 
 # %% ../nbs/11_image_to_text.ipynb #737881f2
 def word_loss(decoder, z, words):  # text tokens (b,n,d), words (b,m) with their marks, padded with 0
-    "Cross-entropy of each caption (b,), a mean over its words up to the end mark; and whether all were right."
+    "Cross-entropy of each caption (b,), a mean over its words, the end mark and one pad behind it; and whether all were right."
     logits, target = decoder(z, words[:, :-1]), words[:, 1:]
     said = F.pad(words[:, 1:-1] != 0, (1, 0), value=True)
     loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")*said
