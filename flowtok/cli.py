@@ -51,7 +51,7 @@ def train(
     resume: store_true = False,  # go on with the run in --out
     device: str = "auto",  # auto, cpu, cuda or mps
     caption_column: str = None,  # column of the captions; default: text or caption
-    direction: str = "both",  # t2i: text to image; i2t: image to text; both, in one folder
+    direction: str = "both",  # t2i: text to image; i2t: image to text; both, in one folder; tokenizer: that alone
     start: str = None,  # a model to start from: its tokenizer is kept, and with --direction i2t its flow too; at another resolution all of it is trained on
     accumulate: int = 1,  # parts that a batch is computed in, when memory is short
     workers: int = 0,  # processes that prepare batches ahead (Linux)
@@ -63,7 +63,7 @@ def train(
         from flowtok import recipes
         recipes.train(preset, data, out, steps, save_every, seed, resume, device, caption_column, direction=direction, start=start,
                       accumulate=accumulate, workers=workers, track=track, max_broken=max_broken, perceptual=not without_perceptual)
-        hint = f"flowtok-caption {out} IMAGE.png" if direction == "i2t" else f"flowtok-sample {out} \"a small red circle on white\" --out circle.png"
+        hint = f"flowtok-pretokenize {out} {data} TOKENS" if direction == "tokenizer" else f"flowtok-caption {out} IMAGE.png" if direction == "i2t" else f"flowtok-sample {out} \"a small red circle on white\" --out circle.png"
         print(f"the model is in {out}: look at {Path(out)/'samples'} and {Path(out)/'curves.png'}, then try\n  {hint}")
 
 # %% ../nbs/22_cli.ipynb #80739f27
@@ -136,6 +136,7 @@ def _evaluate_tokenizer(pipe, data, samples, out):
     write_json(Path(out)/"tokenizer.json", report | dict(data=str(data)))
     print(f"PSNR {report['psnr']:.2f} dB, SSIM {report['ssim']:.4f}, rFID {report['rfid']:.2f} over {report['record']['samples']} images; wrote {Path(out)/'tokenizer.json'}")
 
+# %% ../nbs/22_cli.ipynb #cec02b2e
 @command
 def evaluate(
     model: str,  # a folder, a bundled name such as nano, or a Hub id: a model trained on shapes

@@ -142,7 +142,7 @@ class Preset:
     flow_loss: FlowLossConfig = FlowLossConfig()
     guidance: float = 2.0  # default of sampling
     grid: str = "uniform"  # times of sampling; "release": those of the authors' code
-    direction: str = "both"  # "t2i": text to image only; "i2t": image to text only
+    direction: str = "both"  # "t2i": text to image only; "i2t": image to text only; "tokenizer": neither
     caption: CaptionConfig | None = None  # image to text; None: this model only draws
     caption_loss: FlowLossConfig = FlowLossConfig(null_prob=0.0, kl_weight=0.0, align_weight=0.0)
     train_autoencoder: TrainConfig | None = None
@@ -163,7 +163,7 @@ def _large(name, width, depth, heads):
 
 # %% ../nbs/00_core.ipynb #d30c1fc7
 def _nano(name="nano", image_size=32, tokenizer_steps=4_500):
-    "A preset that trains on two CPU cores: `nano` in about forty minutes, both directions."
+    "A preset that trains on two CPU cores: `nano` in under an hour, both directions."
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
     return Preset(
         name=name, guidance=1.1,

@@ -389,7 +389,7 @@ def open_image(source,  # a path, an open file, a PIL image, or a tensor (3,h,w)
         if torch.is_tensor(source): source = to_pil(source)
         if not isinstance(source, Image.Image): source = Image.open(source)
         source.load()
-    except (AttributeError, TypeError, RuntimeError, UnidentifiedImageError, OSError, SyntaxError) as e:
+    except (AttributeError, TypeError, RuntimeError, UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as e:
         raise DataError(f"{name} is not a readable image ({type(e).__name__}): repair it or take it out") from None
     return ImageOps.fit(to_pil(to_tensor(source)), (size, size), Image.Resampling.BICUBIC, centering=centre)
 
@@ -485,11 +485,8 @@ class LatentCache(Dataset):
         pick = (rand(len(index), generator=generator)*count).long().clamp(max=count - 1)
         return self._pairs(index, start + pick)
 
-    def rows(self,
-             index,  # which images, (b,)
-             k,  # captions of each; an image that has fewer repeats some
-             generator):
-        "Places in `ids` (b,k) of different captions of each image."
+    def rows(self, index, k, generator):  # which images (b,)
+        "Places in `ids` (b,k) of different captions of each image; one that has fewer than `k` repeats some."
         start, count = self.first[index], self.first[index + 1] - self.first[index]
         order = rand(len(index), self.most, generator=generator)
         order = order.masked_fill(torch.arange(order.shape[1]) >= count[:, None], 2.0).argsort(1)
@@ -500,8 +497,7 @@ class LatentCache(Dataset):
         rows = self.easy[index]
         return self._pairs(torch.searchsorted(self.first, rows, right=True) - 1, rows)
 
-    def _pairs(self, index, rows):
-        return self.images(index) | dict(ids=self.ids[rows].long())
+    def _pairs(self, index, rows): return self.images(index) | dict(ids=self.ids[rows].long())
 
     def images(self, index):
         "Dict of index (b,), mean and logvar (b,n,d)."

@@ -38,8 +38,8 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
         self.tokenizer = ImageTokenizer(self.preset.tokenizer)
         self.text_encoder = TextEncoder(self.preset.text, vocabulary, pretrained)
         p = self.preset
-        self.flow = FlowTok(p.flow) if p.direction != "i2t" else None
-        self.captioner = Captioner(p.flow, p.caption, p.text.context, self.text_encoder.size) if p.caption and p.direction != "t2i" else None
+        self.flow = FlowTok(p.flow) if p.direction in ("t2i", "both") else None
+        self.captioner = Captioner(p.flow, p.caption, p.text.context, self.text_encoder.size) if p.caption and p.direction in ("i2t", "both") else None
         self.eval()
 
     @property
@@ -53,7 +53,7 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
         return self._drawing().velocity(x.to(self.dtype), t, null).float()
 
     def _drawing(self):
-        if self.flow is None: raise ValueError(f"{self.preset.name} was trained with --direction i2t and cannot draw: train it with --direction both")
+        if self.flow is None: raise ValueError(f"{self.preset.name} was trained with --direction {self.preset.direction} and cannot draw: train it with --direction both")
         return self.flow
 
     def save(self, folder):

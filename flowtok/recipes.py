@@ -6,7 +6,7 @@
 __all__ = ['PARTS', 'shorten', 'open_run', 'joined', 'train_tokenizer', 'encode', 'pairs_of', 'image_tokens',
            'train_text_to_image', 'train_autoencoder', 'train_image_to_text', 'sample_callback',
            'reconstruction_callback', 'caption_callback', 'plot_log', 'plan', 'fingerprint', 'pretokenize', 'tokens_of',
-           'fitted', 'take_over', 'train_parts', 'train']
+           'fitted', 'inherited', 'take_over', 'train_parts', 'train']
 
 # %% ../nbs/21_recipes.ipynb #45da4be8
 import hashlib, json, time, warnings
@@ -52,9 +52,10 @@ def open_run(out, settings, resume):
     return out
 
 def joined(out, direction):
-    "`direction`, or both when the run in `out` was started in the other one."
+    "`direction`, or both when the run in `out` was started in the other one; a tokenizer is part of each."
     file = Path(out)/"settings.json"
     before = json.loads(file.read_text(encoding="utf-8"))["preset"].get("direction", direction) if file.exists() else direction
+    if "tokenizer" in (before, direction): return before if direction == "tokenizer" else direction
     return direction if before == direction else "both"
 
 def _short(value): return (text := str(value))[:40] + ("..." if len(text) > 40 else "")
@@ -212,7 +213,7 @@ PARTS = ("train_tokenizer", "train_flow", "train_autoencoder", "train_caption")
 
 def plan(preset_name, steps=None, direction="both", accumulate=1, perceptual=True):
     "The preset with every part's training cut or stretched to `steps`, its batches computed in `accumulate` parts, perhaps without the perceptual terms."
-    if direction not in ("t2i", "i2t", "both"): raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t or both")
+    if direction not in ("t2i", "i2t", "both", "tokenizer"): raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t, both or tokenizer")
     p = replace(preset(preset_name), direction=direction)
     if not perceptual: p = replace(p, tokenizer_loss=replace(p.tokenizer_loss, lpips_weight=0.0, convnext_weight=0.0))
     for part in PARTS:
@@ -223,6 +224,7 @@ def plan(preset_name, steps=None, direction="both", accumulate=1, perceptual=Tru
     if steps < 1: raise ValueError(f"--steps must be at least 1, got {steps}")
     return replace(p, **{part: shorten(getattr(p, part), steps) for part in PARTS})
 
+# %% ../nbs/21_recipes.ipynb #b763c041
 def fingerprint(module):
     "Sixteen letters that tell the weights of `module` from any others."
     digest = hashlib.sha256()
@@ -245,6 +247,7 @@ def tokens_of(folder, source, cfg):
     if origin["context"] != cfg.context: raise ValueError(f"{folder} holds captions of {origin['context']} tokens, this preset reads {cfg.context}: encode again")
     return cache
 
+# %% ../nbs/21_recipes.ipynb #578440b2
 def fitted(p, source, parts):
     "Preset `p` with the sizes of the `parts` (tokenizer, flow) and the text encoder of the pipeline `source`."
     theirs = source.preset
@@ -257,19 +260,34 @@ def _resized(p, source):
     "Whether preset `p` has another resolution than the model to start from: then its parts are where training begins, not what stays."
     return source.preset.tokenizer.image_size != p.tokenizer.image_size
 
+def inherited(p, source, direction, out):
+    "The parts that training in `out` takes from the pipeline `source`, and those of them that stay as they are."
+    if source is None: return (), ()
+    other, own = _resized(p, source), (Path(out)/"flow").exists()  # a flow that this run has trained itself
+    parts = ("tokenizer", "flow") if source.flow and not own and (other or direction == "i2t") else ("tokenizer",)
+    return parts, () if other else parts
+
 def take_over(pipe, source, parts):
     "Copy trained `parts` and the text encoder of the pipeline `source` into `pipe`."
     for name in ("text_encoder", *parts):
         if getattr(pipe, name) is not None: getattr(pipe, name).load_state_dict(getattr(source, name).state_dict())
 
+# %% ../nbs/21_recipes.ipynb #125c147d
 def train_parts(pipe, images, out, taken=(), **common):  # images: an Images or a LatentCache
     "Tokenizer, then each direction of the flow, all but the `taken` parts; returns their logs."
     if isinstance(images, LatentCache): return _train_flows(pipe, images, ids_to_text(images.ids[images.first[:17].clamp(max=len(images.ids) - 1)[:16]]), None, out, taken, **common)
     data, logs = images.data, {}
     drawn = [reconstruction_callback(pipe, data, out/"samples")]
     if "tokenizer" not in taken: logs["tokenizer"] = train_tokenizer(pipe, images, out/"tokenizer", callbacks=drawn, **common)
+    if not (pipe.flow or pipe.captioner): _measure(pipe, images); return logs
     cache = encode(pipe, images, common["progress"], statistics="tokenizer" not in taken)
     return logs | _train_flows(pipe, cache, [data.texts(i % len(data))[0] for i in range(16)], data, out, taken, **common)
+
+@torch.no_grad()
+def _measure(pipe, images, n=20_000):
+    "Set the tokenizer's latent statistics from the first `n` images."
+    pipe.tokenizer.eval()
+    pipe.tokenizer.set_statistics(torch.cat([pipe.tokenizer.encode(images(i).to(pipe.device)).mean.cpu() for i in torch.arange(min(n, len(images.data))).split(256)]))
 
 def _train_flows(pipe, cache, captions, data, out, taken, **common):
     "Each direction of the flow; pictures are captioned on the way if `data` has some."
@@ -287,9 +305,9 @@ def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_e
     "Train every part, or what the model `start` lacks, and save the pipeline into `out`; returns it. `engine`: track and workers of `fit`."
     begun, p, device = time.perf_counter(), plan(preset_name, steps, direction, accumulate, perceptual), pick_device(device)
     source = load(start, device="cpu") if start else None
-    begun_from = () if source is None else ("tokenizer", "flow") if source.flow and (direction == "i2t" or _resized(p, source)) else ("tokenizer",)
-    taken = () if source and _resized(p, source) else begun_from
+    begun_from, taken = inherited(p, source, direction, out)
     p = replace(p, direction="both" if "flow" in taken else joined(out, direction))
+    if source and is_cache(data) and _resized(p, source): raise ValueError(f"{data} holds tokens of images of {source.preset.tokenizer.image_size} pixels, preset {p.name} is for {p.tokenizer.image_size}: train its tokenizer on images first, with --direction tokenizer")
     if source: p = fitted(p, source, begun_from)
     settings, record = json.loads(json.dumps(dict(preset=asdict(p), data=str(data), seed=seed, start=str(start) if start else None))), run_record(seed)
     state, out = PartialState(cpu=device.type == "cpu"), Path(out)

@@ -99,6 +99,7 @@ TOKENIZER = {
     "photographs + discriminator": dict(data="crops", change=_GAN),
     "photographs + LPIPS": dict(data="crops", change={"tokenizer_loss.lpips_weight": 0.1})}
 
+# %% ../nbs/17_studies.ipynb #abc0da0f
 @lru_cache(maxsize=2)
 def _pictures(name):
     "Pictures to learn from, and pictures to measure on."
@@ -187,18 +188,20 @@ def study(name,  # a key of `STUDIES`
         say(rows[-1])
     return rows
 
+# %% ../nbs/17_studies.ipynb #12b6c811
 def _strip(images, path, cols=8):  # (b,3,h,w)
     "Save images side by side, pixel by pixel."
     rows = [torch.cat(list(part), -1) for part in images.split(cols)]
     array = (torch.cat(rows, -2).clamp(0, 1)*255).round().to(torch.uint8)
     Image.fromarray(array.permute(1, 2, 0).numpy()).save(path)
 
+# %% ../nbs/17_studies.ipynb #66921138
 def study_table(rows, keys):
     "Lines of text: for each change the mean over its seeds, and half the distance between the lowest and the highest."
-    lines = [f"{'':34}" + "".join(f"{k:>16}" for k in keys)]
+    lines = [f"{'':34}{'seeds':>6}" + "".join(f"{k:>16}" for k in keys)]
     for name in dict.fromkeys(r["name"] for r in rows):
         mine = [r for r in rows if r["name"] == name]
-        if "left_out" in mine[0]: lines.append(f"{name:34}   not measured: its networks could not be fetched"); continue
+        if all("left_out" in r for r in mine): lines.append(f"{name:34}        not measured: {mine[0]['left_out'].partition('(')[0].strip()}"); continue
         values = {k: [r[k] for r in mine if k in r] for k in keys}
-        lines.append(f"{name:34}" + "".join(f"{np.mean(v):9.4g} ±{(max(v) - min(v))/2:5.3g}" if v else " "*16 for v in values.values()))
+        lines.append(f"{name:34}{len({r['seed'] for r in mine}):6}" + "".join(f"{np.mean(v):9.4g} ±{(max(v) - min(v))/2:5.3g}" if v else " "*16 for v in values.values()))
     return "\n".join(lines)

@@ -172,7 +172,8 @@ class Run:
         self.accelerator = Accelerator(mixed_precision="no" if cpu else cfg.precision, cpu=cpu, log_with=track, project_dir=out)
         if track: self.accelerator.init_trackers("flowtok", {k: v for k, v in asdict(cfg).items() if not isinstance(v, tuple)})
         self.model = model.to(self.accelerator.device)
-        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema), use_buffers=False)
+        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema), use_buffers=False).eval()
+        self.model.train()
         self.optimizers = [self.accelerator.prepare(o) for o in make_optimizers(self.model, cfg)]
         self.base = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         objective = _Objective(self.model, loss)
@@ -216,7 +217,8 @@ class _Coming(Dataset):
 
     def __getitem__(self, step): return self.batches(step)
 
-def _leave_signals_to_parent(worker): signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_parent(worker):
+    for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, signal.SIG_IGN)
 
 def prepared(batches, run, workers=0):
     "Iterator over the batches from the step of `run` on, made ahead by `workers` processes."
@@ -294,7 +296,9 @@ def fit(model,  # an nn.Module
             diary.save(run, held_out(run.ema.module.eval()) if held_out and not stop else None)
             if stop: raise Interrupted(stop)
             for callback in callbacks if process()[0] == 0 else (): callback(done, run.ema.module)
+        if stop := _anyone(run, asked): raise Interrupted(stop)  # it came after the last save
     for tracker in run.accelerator.trackers: tracker.finish()
+    run.model.eval()
     return run.ema.module, diary.log
 
 # %% ../nbs/09_training.ipynb #engb0004

@@ -30,7 +30,7 @@ def test_each_direction_alone_and_both(tmp_path):
     again = flowtok.load(tmp_path/"i2t", device="cpu")
     pictures = [Shapes(4)[i]["image"] for i in range(4)]
     assert again.flow is None and again.image_to_text(pictures, steps=2) == says.image_to_text(pictures, steps=2)
-    with pytest.raises(ValueError, match="choose t2i, i2t or both"): recipes.train(out=tmp_path/"x", direction="back", **TINY)
+    with pytest.raises(ValueError, match="choose t2i, i2t, both or tokenizer"): recipes.train(out=tmp_path/"x", direction="back", **TINY)
 
 
 def test_a_run_of_one_direction_grows_the_other(tmp_path):
@@ -50,6 +50,8 @@ def test_start_from_a_trained_model(tmp_path):
     again = recipes.train(out=tmp_path/"again", start=tmp_path/"whole", direction="t2i", **dict(TINY, seed=1))
     for a, b in zip(again.tokenizer.parameters(), whole.tokenizer.parameters(), strict=True): assert torch.equal(a, b)
     assert torch.equal(again.tokenizer.latent_std, whole.tokenizer.latent_std) and not torch.equal(again.flow.projector.out.weight, whole.flow.projector.out.weight)
+    own = recipes.train(out=tmp_path/"again", start=tmp_path/"whole", direction="i2t", resume=True, **dict(TINY, seed=1))  # its own flow stays
+    assert torch.equal(own.flow.projector.out.weight, again.flow.projector.out.weight) and own.captioner is not None
     with pytest.raises(ValueError, match="has 77 tokens of 16 numbers .* 16, 16, 128: choose its preset, nano"): recipes.train("B", out=tmp_path/"x", start=tmp_path/"whole", **TINY)
     with pytest.raises(ValueError, match="another start"): recipes.train(out=tmp_path/"started", direction="i2t", resume=True, **TINY)
 
@@ -108,6 +110,16 @@ def test_metrics_agree_with_pycocoevalcap(tmp_path):
 def test_metrics_say_what_is_missing(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match="no java here"): caption_metrics(["a"], [["a"]])
+
+
+def test_a_tokenizer_alone_and_what_is_built_on_it(tmp_path):
+    alone = recipes.train(out=tmp_path/"tokenizer", direction="tokenizer", **TINY)
+    assert alone.flow is None and alone.captioner is None and alone.tokenizer.latent_std.min() > 0 and not torch.equal(alone.tokenizer.latent_std, torch.ones(16))
+    with pytest.raises(ValueError, match="--direction tokenizer and cannot draw"): alone.text_to_image(["a star"])
+    recipes.pretokenize(str(tmp_path/"tokenizer"), "shapes", tmp_path/"tokens", device="cpu", progress=False)
+    built = recipes.train(out=tmp_path/"built", start=tmp_path/"tokenizer", direction="t2i", **TINY | dict(data=str(tmp_path/"tokens")))
+    for a, b in zip(built.tokenizer.state_dict().values(), alone.tokenizer.state_dict().values(), strict=True): assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="images of 32 pixels, preset nano64 is for 64"): recipes.train("nano64", out=tmp_path/"x", start=tmp_path/"tokenizer", **TINY | dict(data=str(tmp_path/"tokens")))
 
 
 def test_going_on_at_another_resolution(tmp_path, monkeypatch):
