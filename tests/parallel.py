@@ -1,6 +1,6 @@
 """Every stage of a tiny model, discriminator included, in float64: the losses go into a file.
 
-One process: python tests/parallel.py LOSSES.json [FOLDER [STEPS]]. Two: python -m torch.distributed.run --nproc-per-node 2 tests/parallel.py LOSSES.json.
+One process: python tests/parallel.py LOSSES.json [FOLDER [STEPS]]. Two: python -m torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node 2 tests/parallel.py LOSSES.json.
 With a FOLDER it saves every five steps and goes on where it was killed."""
 import json
 import sys

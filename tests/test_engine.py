@@ -11,17 +11,20 @@ from flowtok.training import checkpoints
 
 SCRIPT = Path(__file__).parent/"parallel.py"
 STAGES = ("tokenizer", "flow", "autoencoder", "caption")
-COMMON = dict(env=dict(os.environ, OMP_NUM_THREADS="1"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+COMMON = dict(env=dict(os.environ, OMP_NUM_THREADS="1"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+TWO = "-m torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node 2".split()  # the address, since a machine need not know its own name
 
 
-def run(*args): subprocess.run([sys.executable, *map(str, args)], check=True, **COMMON)
+def run(*args):
+    done = subprocess.run([sys.executable, *map(str, args)], **COMMON)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def test_two_processes_have_the_losses_of_one(tmp_path):
     "Same global batch, noise keyed by row: every stage, 50 steps, float64."
     one, two = tmp_path/"one.json", tmp_path/"two.json"
     run(SCRIPT, one)
-    run("-m", "torch.distributed.run", "--nproc-per-node", 2, SCRIPT, two)
+    run(*TWO, SCRIPT, two)
     one, two = (json.loads(path.read_text()) for path in (one, two))
     assert (one["world"], two["world"]) == (1, 2) and tuple(one["losses"]) == STAGES
     for stage, losses in one["losses"].items():
