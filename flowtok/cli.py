@@ -53,6 +53,7 @@ def train(
     caption_column: str = None,  # column of the captions; default: text or caption
     direction: str = "both",  # t2i: text to image; i2t: image to text; both, in one folder; tokenizer: that alone
     start: str = None,  # a model to start from: its tokenizer is kept, and with --direction i2t its flow too; at another resolution all of it is trained on
+    tune: store_true = False,  # go on training the flow of --start (with --direction tokenizer: its tokenizer), on other data perhaps
     accumulate: int = 1,  # parts that a batch is computed in, when memory is short
     workers: int = 0,  # processes that prepare batches ahead (Linux)
     track: str = None,  # tensorboard or wandb: log there too
@@ -62,7 +63,7 @@ def train(
     with clear_errors(": go on with the same command and --resume"):
         from flowtok import recipes
         recipes.train(preset, data, out, steps, save_every, seed, resume, device, caption_column, direction=direction, start=start,
-                      accumulate=accumulate, workers=workers, track=track, max_broken=max_broken, perceptual=not without_perceptual)
+                      accumulate=accumulate, workers=workers, track=track, max_broken=max_broken, perceptual=not without_perceptual, tune=tune)
         hint = f"flowtok-pretokenize {out} {data} TOKENS" if direction == "tokenizer" else f"flowtok-caption {out} IMAGE.png" if direction == "i2t" else f"flowtok-sample {out} \"a small red circle on white\" --out circle.png"
         print(f"the model is in {out}: look at {Path(out)/'samples'} and {Path(out)/'curves.png'}, then try\n  {hint}")
 

@@ -25,7 +25,7 @@ from .data import Images, LatentCache, encode_dataset, open_data
 from .layers import DiagonalGaussian
 from .model import text_to_image_loss
 from .pipeline import Pipeline, load
-from .shards import is_cache, open_cache
+from .shards import Shards, ShuffledShards, is_cache, open_cache
 from .shards import pretokenize as write_tokens
 from .text import tokenize, vocabulary_of
 from .tokenizer_loss import Discriminator, perceptual_networks, tokenizer_loss
@@ -66,7 +66,7 @@ def train_tokenizer(pipe,  # a Pipeline
                     out=None, seed=0, device="cpu", callbacks=(), **kw):
     "Train the pipeline's tokenizer, with a discriminator if its preset has one; returns the log."
     p, cfg, train, data = pipe.preset, pipe.preset.tokenizer_loss, pipe.preset.train_tokenizer, images.data
-    order, perceptual = Shuffled(len(data), train.batch, seed), perceptual_networks(cfg)
+    order, perceptual = ShuffledShards(data.counts, train.batch, seed) if isinstance(data, Shards) else Shuffled(len(data), train.batch, seed), perceptual_networks(cfg)
     if perceptual is not None: perceptual.to(device)
     model = nn.ModuleDict(dict(tokenizer=pipe.tokenizer) | (dict(discriminator=Discriminator(cfg.widths)) if cfg.adversarial_weight else {}))
     def batches(step):
@@ -260,12 +260,21 @@ def _resized(p, source):
     "Whether preset `p` has another resolution than the model to start from: then its parts are where training begins, not what stays."
     return source.preset.tokenizer.image_size != p.tokenizer.image_size
 
-def inherited(p, source, direction, out):
+def inherited(p, source, direction, out, tune=False):
     "The parts that training in `out` takes from the pipeline `source`, and those of them that stay as they are."
+    if tune: return _tuned(source, direction)
     if source is None: return (), ()
     other, own = _resized(p, source), (Path(out)/"flow").exists()  # a flow that this run has trained itself
     parts = ("tokenizer", "flow") if source.flow and not own and (other or direction == "i2t") else ("tokenizer",)
     return parts, () if other else parts
+
+def _tuned(source, direction):
+    "As `inherited`, when what `direction` trains goes on from where `source` has it."
+    if source is None: raise ValueError("--tune goes on with a trained model: name it with --start")
+    if direction == "i2t": raise ValueError("--tune goes on with a flow from text to image or with a tokenizer: choose --direction t2i, both or tokenizer")
+    if direction == "tokenizer": return ("tokenizer",), ()
+    if source.flow is None: raise ValueError("the model to start from has no flow to go on with: leave --tune out")
+    return ("tokenizer", "flow"), ("tokenizer",)
 
 def take_over(pipe, source, parts):
     "Copy trained `parts` and the text encoder of the pipeline `source` into `pipe`."
@@ -301,15 +310,15 @@ def _train_flows(pipe, cache, captions, data, out, taken, **common):
 
 # %% ../nbs/21_recipes.ipynb #b585299a
 def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_every=500, seed=0, resume=False,
-          device="auto", caption_column=None, progress=True, direction="both", start=None, accumulate=1, perceptual=True, max_broken=0.02, **engine):
-    "Train every part, or what the model `start` lacks, and save the pipeline into `out`; returns it. `engine`: track and workers of `fit`."
+          device="auto", caption_column=None, progress=True, direction="both", start=None, accumulate=1, perceptual=True, max_broken=0.02, tune=False, **engine):
+    "Train every part, or what the model `start` lacks, or (`tune`) what it has; save the pipeline into `out` and return it. `engine`: track and workers of `fit`."
     begun, p, device = time.perf_counter(), plan(preset_name, steps, direction, accumulate, perceptual), pick_device(device)
     source = load(start, device="cpu") if start else None
-    begun_from, taken = inherited(p, source, direction, out)
+    begun_from, taken = inherited(p, source, direction, out, tune)
     p = replace(p, direction="both" if "flow" in taken else joined(out, direction))
     if source and is_cache(data) and _resized(p, source): raise ValueError(f"{data} holds tokens of images of {source.preset.tokenizer.image_size} pixels, preset {p.name} is for {p.tokenizer.image_size}: train its tokenizer on images first, with --direction tokenizer")
     if source: p = fitted(p, source, begun_from)
-    settings, record = json.loads(json.dumps(dict(preset=asdict(p), data=str(data), seed=seed, start=str(start) if start else None))), run_record(seed)
+    settings, record = json.loads(json.dumps(dict(preset=asdict(p), data=str(data), seed=seed, start=str(start) if start else None, tune=tune or None))), run_record(seed)
     state, out = PartialState(cpu=device.type == "cpu"), Path(out)
     if state.num_processes > 1: device, progress = state.device, progress and state.is_main_process
     if state.is_main_process: open_run(out, settings, resume)

@@ -83,8 +83,8 @@ def index_shard(path, column=None):
 # %% ../nbs/16_shards.ipynb #shd00011
 def _listed(path, index, column):
     "The list of one shard, made if it is missing or out of date."
-    path, stat = Path(path), os.stat(path)
-    file, stamp = Path(index)/f"{path.name}.json", [stat.st_size, stat.st_mtime_ns, column]
+    name, stat = os.path.relpath(path, Path(index).parent).replace(os.sep, "_"), os.stat(path)
+    file, stamp = Path(index)/f"{name}.json", [stat.st_size, stat.st_mtime_ns, column]
     if file.exists() and (known := json.loads(file.read_text()))["stamp"] == stamp: return np.array(known["rows"], dtype=np.int64).reshape(-1, 6), known["faults"]
     rows, faults = index_shard(path, column)
     part = file.with_name(file.name + f".{os.getpid()}.part")

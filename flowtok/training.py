@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
@@ -165,11 +166,18 @@ def split(batch, parts):  # dict of tensors (b,...)
     return [{k: v[i] for k, v in chunks.items()} for i in range(parts)]
 
 # %% ../nbs/09_training.ipynb #dc00dd0b
+def _accelerator(device, precision, **kw):
+    "An `Accelerator` for `device`, whatever an earlier training of this session used."
+    if process()[1] == 1: AcceleratorState._reset_state(reset_partial_state=True)
+    if device.index: torch.cuda.set_device(device)
+    cpu = device.type == "cpu"
+    return Accelerator(mixed_precision="no" if cpu else precision, cpu=cpu, **kw)
+
 class Run:
     "State of one training: model, averaged weights, optimisers, step."
     def __init__(self, model, loss, cfg, device="cpu", track=None, out=None):
-        self.cfg, self.step, cpu = cfg, 0, str(device) == "cpu"
-        self.accelerator = Accelerator(mixed_precision="no" if cpu else cfg.precision, cpu=cpu, log_with=track, project_dir=out)
+        self.cfg, self.step = cfg, 0
+        self.accelerator = _accelerator(torch.device(device), cfg.precision, log_with=track, project_dir=out)
         if track: self.accelerator.init_trackers("flowtok", {k: v for k, v in asdict(cfg).items() if not isinstance(v, tuple)})
         self.model = model.to(self.accelerator.device)
         self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema), use_buffers=False).eval()
@@ -187,12 +195,18 @@ class Run:
         self.model.load_state_dict(state["model"]); self.ema.load_state_dict(state["ema"])
         for o, s in zip(self.optimizers, state["optimizers"], strict=True): o.load_state_dict(s)
 
+    def clip(self):
+        "Shorten the gradient of each module to `cfg.clip`; returns the largest norm. Optimisers pass over a module with none, such as a discriminator that waits."
+        apart = list(self.model.values()) if isinstance(self.model, nn.ModuleDict) else [self.model]
+        norms = torch.stack([self.accelerator.clip_grad_norm_(m.parameters(), self.cfg.clip or math.inf) for m in apart])
+        for module, norm in zip(apart, norms.tolist()):
+            if norm == 0: module.zero_grad()
+        return norms.max().item()
+
     def update(self):
         "One step of the optimisers along the gradients that are there."
         for o, base in zip(self.optimizers, self.base):
             for g, lr in zip(o.param_groups, base): g["lr"] = lr*lr_factor(self.step, self.cfg)
-        apart = self.model.values() if isinstance(self.model, nn.ModuleDict) else [self.model]
-        for module in apart if self.cfg.clip else (): self.accelerator.clip_grad_norm_(module.parameters(), self.cfg.clip)
         for o in self.optimizers: o.step(); o.zero_grad()
         self.ema.update_parameters(self.model); self.step += 1
 
@@ -316,18 +330,19 @@ def _steps(run, batches, seed, diary, bar, save_every):
         torch.manual_seed(generator(seed, "dropout", run.step, process()[0]).initial_seed())
         batch = {k: v.to(device, non_blocking=True) for k, v in next(batches).items()}
         terms = gradients(run, batch, generator(seed, "step", run.step, device=device))
-        if not math.isfinite(terms["loss"]): raise FloatingPointError(_broken(run, batch, terms["loss"], diary.out))
+        for what, value in dict(loss=terms["loss"], gradient=run.clip()).items():
+            if not math.isfinite(value): raise FloatingPointError(_broken(run, batch, f"the {what} became {value}", diary.out))
         run.update(); bar.update(); bar.set_postfix(loss=f"{terms['loss']:.4f}", refresh=False)
         if run.step % run.cfg.log_every == 0 or run.step % save_every == 0 or run.step == run.cfg.steps:
             diary.log.append(dict(step=run.step, seconds=round(before + time.perf_counter() - begun, 2), **{k: round(v, 6) for k, v in terms.items()}))
             run.accelerator.log(terms, step=run.step)
         yield run.step
 
-def _broken(run, batch, loss, out):
-    "What to say of a loss that is not a number."
+def _broken(run, batch, what, out):
+    "What to say of a loss or a gradient that is not a number."
     samples = f", samples {', '.join(map(str, batch['index'][:8].tolist()))}{' and more' if len(batch['index']) > 8 else ''}" if "index" in batch else ""
     last = checkpoints(out)[:1] if out else []
-    return f"the loss became {loss} at step {run.step + 1}{samples}: lower the learning rate, or look at these samples" + (f"; the last good checkpoint is {last[0]}" if last else "")
+    return f"{what} at step {run.step + 1}{samples}: lower the learning rate, or look at these samples" + (f"; the last good checkpoint is {last[0]}" if last else "")
 
 # %% ../nbs/09_training.ipynb #39a64fe0
 class Stop(Exception):

@@ -131,3 +131,15 @@ def test_going_on_at_another_resolution(tmp_path, monkeypatch):
         moved = max((a - b).abs().max() for a, b in zip(getattr(large, part).parameters(), getattr(small, part).parameters(), strict=True))
         assert 0 < moved < 0.1, part
     assert (tmp_path/"large"/"tokenizer").exists() and (tmp_path/"large"/"flow").exists()
+
+
+def test_a_trained_part_goes_on(tmp_path):
+    base = recipes.train(out=tmp_path/"base", direction="t2i", **TINY)
+    tuned = recipes.train(out=tmp_path/"tuned", direction="t2i", start=tmp_path/"base", tune=True, **dict(TINY, steps=1))
+    far = lambda part: max((a - b).abs().max() for a, b in zip(getattr(base, part).state_dict().values(), getattr(tuned, part).state_dict().values(), strict=True))
+    assert 0 < far("flow") < 0.02 and far("tokenizer") == 0
+    finer = recipes.train(out=tmp_path/"finer", direction="tokenizer", start=tmp_path/"base", tune=True, seed=1, **dict(TINY, steps=1))
+    moved = max((a - b).abs().max() for a, b in zip(base.tokenizer.parameters(), finer.tokenizer.parameters(), strict=True))
+    assert 0 < moved < 0.02  # and not another seed's start
+    for wrong in (dict(), dict(start=tmp_path/"base", direction="i2t"), dict(start=tmp_path/"finer")):
+        with pytest.raises(ValueError, match="--tune|--start"): recipes.train(out=tmp_path/"x", tune=True, **TINY | dict(direction="t2i") | wrong)
