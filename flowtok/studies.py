@@ -10,6 +10,7 @@ __all__ = ['TOKENIZER', 'FLOW', 'STUDIES', 'changed', 'Placed', 'learned_positio
 import json, time
 from dataclasses import asdict, replace
 from functools import lru_cache
+from inspect import signature
 from itertools import product
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from PIL import Image
 from torch import nn
 
 from . import recipes
+from .control import WAYS, control_row  # notebook 18
 from .core import preset, run_record, seed_all, to_tensor, write_json
 from .data import Images, Shapes, open_data
 from .evaluation import FREE_CAPTIONS, accuracy, caption_set, freedom, reconstruction
@@ -159,7 +161,7 @@ def flow_row(variant, seed, steps=1000):
     return row, pipe.images(captions[:8])
 
 # %% ../nbs/17_studies.ipynb #std00018
-STUDIES = dict(tokenizer=(TOKENIZER, tokenizer_row), flow=(FLOW, flow_row))
+STUDIES = dict(tokenizer=(TOKENIZER, tokenizer_row), flow=(FLOW, flow_row), control=(WAYS, control_row))
 
 def read_study(file):
     "Settings and rows of a study, from its JSON file."
@@ -173,7 +175,7 @@ def study(name,  # a key of `STUDIES`
     "Train and measure what `NAME.json` lacks; returns its rows."
     if name not in STUDIES: raise ValueError(f"unknown study {name!r}: choose one of {', '.join(STUDIES)}")
     variants, run = STUDIES[name]; out = Path(out); out.mkdir(parents=True, exist_ok=True)
-    file, settings = out/f"{name}.json", dict(steps=steps or run.__defaults__[-1])
+    file, settings = out/f"{name}.json", dict(steps=steps or signature(run).parameters["steps"].default)
     kept = read_study(file) if file.exists() else dict(settings=settings, rows=[])
     if kept["settings"] != settings: raise ValueError(f"{file} was made with {kept['settings']}, not {settings}: choose another folder")
     rows = [r for r in kept["rows"] if "left_out" not in r]
