@@ -209,7 +209,8 @@ def caption_metrics(captions,  # one for each image
     if any(isinstance(r, str) or not r for r in references): raise ValueError("each image needs a list of references, even when it has only one")
     if importlib.util.find_spec("pycocoevalcap") is None: raise ValueError("caption metrics need pycocoevalcap: pip install 'flowtok[captions]'")
     if shutil.which("java") is None: raise ValueError("COCO's tokenizer, METEOR and SPICE are Java programs, and there is no java here: install a Java runtime (8 or later)")
-    scorers = {name: _scorer(name) for name in metrics}
+    try: scorers = {name: _scorer(name) for name in metrics}
+    except OSError as e: raise ValueError(f"a metric could not be made ready ({e}): SPICE fetches models of 400 MB the first time; connect once, or leave it out") from e
     truth, said = _coco_words(dict(enumerate(references))), _coco_words({i: [c] for i, c in enumerate(captions)})
     result = {}
     for name, scorer in scorers.items():
