@@ -143,7 +143,7 @@ def prepared(grid=False, n=20_000, tokenizer_steps=4500):
     tokenizer = train_grid(images, tokenizer_steps) if grid else pipe.tokenizer
     return pipe, tokenizer, encode_dataset(images, tokenizer.encode, lambda t: tokenize(t, pipe.preset.text.context), progress=lambda it: it)
 
-# %% ../nbs/18_control.ipynb #40782e36
+# %% ../nbs/18_control.ipynb #15964039
 class Way:
     "A trained way to draw: `images(captions)` gives (b,3,h,w)."
     def __init__(self, pipe, tokenizer, flow, guidance): self.pipe, self.tokenizer, self.flow, self.guidance = pipe, tokenizer, flow.eval(), guidance
@@ -160,7 +160,7 @@ def train_way(way, seed=0, steps=None, guidance=1.1, **prepare):
     "Train one of `WAYS`; returns it and the log."
     p, noise = preset("nano"), way.get("noise", False)
     pipe, tokenizer, cache = prepared(way.get("grid", False), **prepare)
-    cfg = replace(p.flow_loss, times="uniform")
+    cfg = replace(p.flow_loss, time_mean=0.0, time_zero=0.0) if noise else p.flow_loss
     train = recipes.shorten(replace(p.train_flow, easy=0.4), steps or way["steps"])
     seed_all(seed); model = NoiseFlow(control_config(p, *cache.mean.shape[1:])) if noise else FlowTok(replace(p.flow, balance_width=0))
     loss = noise_loss if noise else text_to_image_loss
