@@ -128,6 +128,14 @@ def caption(
         if wrong: raise ValueError("; ".join(wrong))
 
 # %% ../nbs/22_cli.ipynb #7fe0ba3b
+def _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, metrics):
+    "Measure against captioned pictures: what is drawn of their captions, said of them, or rebuilt."
+    from flowtok.protocols import benchmark, caption_benchmark, comparison
+    if direction == "tokenizer": return _evaluate_tokenizer(pipe, data, samples, out)
+    if direction == "i2t": report = caption_benchmark(pipe, data, out, samples, steps, seed); print(", ".join(f"{k} {v:.3f}" for k, v in report.items() if isinstance(v, float))); return
+    benchmark(pipe, data, out, samples, steps, guidance, seed, [m for m in metrics.split(",") if m])
+    print(comparison([Path(out)/"benchmark.json"]))
+
 def _evaluate_tokenizer(pipe, data, samples, out):
     from flowtok.core import write_json
     from flowtok.data import Images, open_data
@@ -141,24 +149,26 @@ def _evaluate_tokenizer(pipe, data, samples, out):
 @command
 def evaluate(
     model: str,  # a folder, a bundled name such as nano, or a Hub id: a model trained on shapes
-    samples: int = 1000,  # captions of each set, or pictures of --data at most
+    samples: int = None,  # captions of each set (1000), or pictures of --data at most (all)
     out: str = "evaluation",  # folder for evaluation.json and gallery.png
     steps: int = 20,  # Euler steps
     guidance: float = None,  # 1 is off; default: the preset's
     seed: int = 1000,  # of captions and noise
     device: str = "auto",  # auto, cpu, cuda or mps
     direction: str = "both",  # t2i: what it draws; i2t: what it says; both; tokenizer: what it rebuilds of --data
-    data: str = None):  # captioned pictures: a folder, tar files, or a Hub name
-    "Measure a model of drawings: is it right, free and real; or the reconstructions of any pictures."
+    data: str = None,  # captioned pictures: a folder, tar files, a Hub name, mjhq-30k, or coco-30k:FOLDER
+    metrics: str = "fid,clip"):  # of drawn pictures against those of --data
+    "Measure a model of drawings: is it right, free and real; or, with --data, any model against captioned pictures."
     with clear_errors():
         import flowtok
         from flowtok.core import write_json
         from flowtok.evaluation import caption_set, evaluate_captions, evaluate_shapes, show_judged
-        if samples < 1: raise ValueError(f"--samples must be at least 1, got {samples}")
+        if samples is not None and samples < 1: raise ValueError(f"--samples must be at least 1, got {samples}")
         if direction not in ("t2i", "i2t", "both", "tokenizer"): raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t, both or tokenizer")
-        if (direction == "tokenizer") != (data is not None): raise ValueError("--direction tokenizer and --data PICTURES belong together: the other directions make drawings of their own")
-        if data is not None: return _evaluate_tokenizer(flowtok.load(model, device=device), data, samples, out)
-        pipe, texts = flowtok.load(model, device=device), caption_set("mix", 24, seed)
+        if direction == "tokenizer" and data is None: raise ValueError("--direction tokenizer rebuilds pictures: name them with --data")
+        pipe = flowtok.load(model, device=device)
+        if data is not None: return _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, metrics)
+        samples, texts = samples or 1000, caption_set("mix", 24, seed)
         lacks = dict(t2i=not pipe.flow, i2t=not pipe.captioner).get(direction)
         if lacks: raise ValueError(f"{model} was not trained in direction {direction}: evaluate the other one")
         Path(out).mkdir(parents=True, exist_ok=True)
