@@ -186,7 +186,7 @@ def evaluate(
 # %% ../nbs/22_cli.ipynb #c20f4c54
 @command
 def study(
-    name: str,  # tokenizer or flow
+    name: str,  # tokenizer, flow or control
     out: str = "results/studies",  # folder of NAME.json and its pictures
     seeds: str = "0,1,2",  # of every change
     steps: int = None):  # of every training; default: the study's own number

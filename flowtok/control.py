@@ -6,8 +6,7 @@
 __all__ = ['WAYS', 'CrossAttention', 'CrossBlock', 'NoiseFlow', 'noise_loss', 'control_config', 'Added', 'GridTokenizer',
            'train_grid', 'prepared', 'Way', 'train_way', 'control_row']
 
-# %% ../nbs/18_control.ipynb #7f87321d
-import time
+# %% ../nbs/18_control.ipynb #4f9dffdb
 from dataclasses import replace
 from functools import lru_cache
 
@@ -19,7 +18,7 @@ from torch import nn
 
 from . import recipes
 from .core import FlowConfig, FlowLossConfig, TrainConfig, generator, preset, rand, randn, seed_all
-from .data import Images, encode_dataset, open_data
+from .data import Images, Shapes, encode_dataset, open_data
 from .dit import DiT, DiTBlock
 from .evaluation import FREE_CAPTIONS, accuracy, caption_set, freedom
 from .flow import draw_times, flow_matching_loss
@@ -28,7 +27,7 @@ from .model import FlowTok, text_to_image_loss
 from .pipeline import load
 from .sampling import sample
 from .text import ProjectorLayer, tokenize
-from .tokenizer_loss import tokenizer_loss
+from .tokenizer_loss import psnr, tokenizer_loss
 from .training import Shuffled, fit
 
 # %% ../nbs/18_control.ipynb #8440f834
@@ -51,7 +50,7 @@ class CrossBlock(DiTBlock):
 
     def forward(self, x, c, context): return super().forward(x + self.cross(self.norm3(x), context), c)
 
-# %% ../nbs/18_control.ipynb #9b6ad2d9
+# %% ../nbs/18_control.ipynb #25fda13a
 class NoiseFlow(DiT):
     "Velocity from noise: image tokens (b,n,d), time (b,), text features (b,m,k) and a mask of the samples that go without text."
     def __init__(self, cfg: FlowConfig):
@@ -59,12 +58,12 @@ class NoiseFlow(DiT):
         self.blocks = nn.ModuleList(CrossBlock(cfg.width, cfg.heads, cfg.mlp_width, cfg.text_width) for _ in range(cfg.depth))
         self._initialise()
         for block in self.blocks: nn.init.zeros_(block.cross.proj.weight)
-        self.reader = nn.ModuleList(ProjectorLayer(cfg.text_width, cfg.text_heads, cfg.text_mlp_width, cfg.text_dropout) for _ in range(cfg.text_depth))
+        self.layers = nn.ModuleList(ProjectorLayer(cfg.text_width, cfg.text_heads, cfg.text_mlp_width, cfg.text_dropout) for _ in range(cfg.text_depth))
         self.no_text = nn.Parameter(0.02*torch.randn(cfg.text_width))
 
     def read(self, text):
         "Text features through the layers that FlowTok's projector has."
-        for layer in self.reader: text = layer(text)
+        for layer in self.layers: text = layer(text)
         return text
 
     def velocity(self, x, t, context, null):
@@ -143,7 +142,7 @@ def prepared(grid=False, n=20_000, tokenizer_steps=4500):
     tokenizer = train_grid(images, tokenizer_steps) if grid else pipe.tokenizer
     return pipe, tokenizer, encode_dataset(images, tokenizer.encode, lambda t: tokenize(t, pipe.preset.text.context), progress=lambda it: it)
 
-# %% ../nbs/18_control.ipynb #15964039
+# %% ../nbs/18_control.ipynb #1caeeb78
 class Way:
     "A trained way to draw: `images(captions)` gives (b,3,h,w)."
     def __init__(self, pipe, tokenizer, flow, guidance): self.pipe, self.tokenizer, self.flow, self.guidance = pipe, tokenizer, flow.eval(), guidance
@@ -172,8 +171,10 @@ def control_row(variant, seed, steps=1000, samples=200, few=64, **prepare):
     "Train one way; returns its numbers, and eight pictures. `steps` are those of FlowTok, the others have their share."
     way, log = train_way(variant, seed, round(steps*variant["steps"]/1000), **prepare)
     captions = caption_set("seen", samples)
-    begun = time.perf_counter(); drawn = way.images(captions); rate = len(captions)/(time.perf_counter() - begun)
+    drawn = way.images(captions)
     shares = [d for c in FREE_CAPTIONS[:5] for d in freedom(way.images([c]*few, seed=1), c)["total_variation"].values()]
+    x = torch.stack([d["image"] for d in Shapes(samples, seed=1000, captions=1)])
+    with torch.no_grad(): rebuilt = way.tokenizer.decode(way.tokenizer.encode(x).mean)
     row = dict(right=accuracy(drawn, captions)["right"], one_step=accuracy(way.images(captions, 1), captions)["right"], free=round(float(np.mean(shares)), 3),
-               images_per_second=round(rate, 1), parameters=sum(q.numel() for q in way.flow.parameters()), training_seconds=log[-1]["seconds"])
+               parameters=sum(q.numel() for q in way.flow.parameters()), training_seconds=log[-1]["seconds"], psnr=round(psnr(rebuilt, x).item(), 2))
     return row, drawn[:8]
