@@ -53,7 +53,7 @@ def train(
     caption_column: str = None,  # column of the captions; default: text or caption
     direction: str = "both",  # t2i: text to image; i2t: image to text; both, in one folder; tokenizer: that alone
     start: str = None,  # a model to start from: its tokenizer is kept, and with --direction i2t its flow too; at another resolution all of it is trained on
-    tune: store_true = False,  # go on training the flow of --start (with --direction tokenizer: its tokenizer), on other data perhaps
+    tune: store_true = False,  # with --direction t2i: go on training the flow of --start; with tokenizer: its tokenizer
     accumulate: int = 1,  # parts that a batch is computed in, when memory is short
     workers: int = 0,  # processes that prepare batches ahead (Linux)
     track: str = None,  # tensorboard or wandb: log there too
@@ -128,13 +128,18 @@ def caption(
         if wrong: raise ValueError("; ".join(wrong))
 
 # %% ../nbs/22_cli.ipynb #7fe0ba3b
-def _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, metrics):
+def _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, metrics, **kw):
     "Measure against captioned pictures: what is drawn of their captions, said of them, or rebuilt."
-    from flowtok.protocols import benchmark, caption_benchmark, comparison
+    from flowtok.protocols import METRICS, benchmark, caption_benchmark, comparison
+    from flowtok.evaluation import CAPTION_METRICS
     if direction == "tokenizer": return _evaluate_tokenizer(pipe, data, samples, out)
-    if direction == "i2t": report = caption_benchmark(pipe, data, out, samples, steps, seed); print(", ".join(f"{k} {v:.3f}" for k, v in report.items() if isinstance(v, float))); return
-    benchmark(pipe, data, out, samples, steps, guidance, seed, [m for m in metrics.split(",") if m])
-    print(comparison([Path(out)/"benchmark.json"]))
+    if direction == "both": direction = "t2i" if pipe.flow else "i2t"; print(f"measuring {direction}: name the other with --direction")
+    if direction == "i2t":
+        report = caption_benchmark(pipe, data, out, samples, steps, seed, metrics=metrics or CAPTION_METRICS, **kw)
+        print(", ".join(f"{k} {v:.3f}" for k, v in report.items() if isinstance(v, float)))
+    else:
+        benchmark(pipe, data, out, samples, steps, guidance, seed, METRICS if metrics is None else metrics, **kw)
+        print(comparison([Path(out)/"benchmark.json"]))
 
 def _evaluate_tokenizer(pipe, data, samples, out):
     from flowtok.core import write_json
@@ -157,7 +162,10 @@ def evaluate(
     device: str = "auto",  # auto, cpu, cuda or mps
     direction: str = "both",  # t2i: what it draws; i2t: what it says; both; tokenizer: what it rebuilds of --data
     data: str = None,  # captioned pictures: a folder, tar files, a Hub name, mjhq-30k, or coco-30k:FOLDER
-    metrics: str = "fid,clip"):  # of drawn pictures against those of --data
+    metrics: str = None,  # with --data: among fid,clip for drawings, among BLEU,METEOR,ROUGE-L,CIDEr,SPICE for captions; default: all
+    caption_column: str = None,  # column of the captions in --data; default: text or caption
+    split: str = "train",  # of a data set on the Hub
+    max_broken: float = 0.02):  # share of broken samples in tar files that is an error
     "Measure a model of drawings: is it right, free and real; or, with --data, any model against captioned pictures."
     with clear_errors():
         import flowtok
@@ -167,7 +175,7 @@ def evaluate(
         if direction not in ("t2i", "i2t", "both", "tokenizer"): raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t, both or tokenizer")
         if direction == "tokenizer" and data is None: raise ValueError("--direction tokenizer rebuilds pictures: name them with --data")
         pipe = flowtok.load(model, device=device)
-        if data is not None: return _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, metrics)
+        if data is not None: return _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, [m for m in metrics.split(",") if m] if metrics else None, caption_column=caption_column, split=split, max_broken=max_broken)
         samples, texts = samples or 1000, caption_set("mix", 24, seed)
         lacks = dict(t2i=not pipe.flow, i2t=not pipe.captioner).get(direction)
         if lacks: raise ValueError(f"{model} was not trained in direction {direction}: evaluate the other one")

@@ -7,7 +7,7 @@ __all__ = ['build', 'parameters', 'gflop', 'image_cost', 'matrix_peak', 'through
            'card_days']
 
 # %% ../nbs/14_full_scale.ipynb #e7364c0b
-import time
+import gc, time
 from dataclasses import replace
 
 import torch
@@ -100,7 +100,7 @@ def training_speed(name, batch, compile=False, device="cuda", precision="bf16", 
     p = preset(name); f = p.flow
     made = dict(tokens=torch.randn(batch, f.n_tokens, f.latent_dim), text=torch.randn(batch, f.n_tokens, f.text_width))
     cfg = replace(p.train_flow, steps=steps, batch=batch, precision=precision, compile=compile, warmup=0, easy=0.0, log_every=1)
-    if cuda := str(device).startswith("cuda"): torch.cuda.reset_peak_memory_stats()
+    if cuda := str(device).startswith("cuda"): gc.collect(); torch.cuda.empty_cache(); torch.cuda.reset_peak_memory_stats()
     log = fit(FlowTok(f), lambda m, b, noise: text_to_image_loss(m, b["tokens"], b["text"], p.flow_loss, noise), lambda step: made, cfg, device=device, progress=False)[1]
     rate = batch*(steps - 4)/max(1e-6, log[-1]["seconds"] - log[3]["seconds"])  # the first steps warm up, or compile
     row = dict(images_per_second=round(rate, 2), tflops=round(3*(gflop(name)["velocity"] + gflop(name)["projector"])*rate/1e3, 4))

@@ -6,8 +6,8 @@
 __all__ = ['CAPTION_SETS', 'VALUES', 'FREE_CAPTIONS', 'CAPTION_METRICS', 'KARPATHY', 'accuracy', 'show_judged', 'caption_set',
            'real_distribution', 'total_variation', 'freedom', 'position_spread', 'reconstruction', 'source',
            'spread_report', 'trade_off', 'evaluate_shapes', 'caption_accuracy', 'caption_report', 'autoencoder_report',
-           'evaluate_captions', 'caption_metrics', 'karpathy_split', 'fid', 'to_bytes', 'evaluate_tokenizer',
-           'sampling_row', 'front']
+           'evaluate_captions', 'check_caption_metrics', 'caption_metrics', 'karpathy_split', 'fid', 'to_bytes',
+           'evaluate_tokenizer', 'sampling_row', 'front']
 
 # %% ../nbs/12_evaluation.ipynb #d3274dab
 import importlib.util, json, shutil, subprocess, time
@@ -203,16 +203,20 @@ def _coco_words(table):
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
     return PTBTokenizer().tokenize({k: [dict(caption=" ".join(t.split())) for t in texts] for k, texts in table.items()})
 
+def check_caption_metrics(metrics=CAPTION_METRICS):
+    "Raise what would keep `caption_metrics` from being computed, before hours of captioning."
+    if importlib.util.find_spec("pycocoevalcap") is None: raise ValueError("caption metrics need pycocoevalcap: pip install 'flowtok[captions]'")
+    if shutil.which("java") is None: raise ValueError("COCO's tokenizer, METEOR and SPICE are Java programs, and there is no java here: install a Java runtime (8 or later)")
+    try: return {name: _scorer(name) for name in metrics}
+    except OSError as e: raise ValueError(f"a metric could not be made ready ({e}): SPICE fetches models of 400 MB the first time; connect once, or leave it out") from e
+
 def caption_metrics(captions,  # one for each image
                     references,  # a list of captions by people for each image
                     metrics=CAPTION_METRICS):
     "Scores of pycocoevalcap, after COCO's tokenisation: a dict with BLEU-1 to BLEU-4 and one entry for each other metric."
     if len(captions) != len(references) or not captions: raise ValueError(f"{len(captions)} captions for {len(references)} images: give one caption and a list of references for each")
     if any(isinstance(r, str) or not r for r in references): raise ValueError("each image needs a list of references, even when it has only one")
-    if importlib.util.find_spec("pycocoevalcap") is None: raise ValueError("caption metrics need pycocoevalcap: pip install 'flowtok[captions]'")
-    if shutil.which("java") is None: raise ValueError("COCO's tokenizer, METEOR and SPICE are Java programs, and there is no java here: install a Java runtime (8 or later)")
-    try: scorers = {name: _scorer(name) for name in metrics}
-    except OSError as e: raise ValueError(f"a metric could not be made ready ({e}): SPICE fetches models of 400 MB the first time; connect once, or leave it out") from e
+    scorers = check_caption_metrics(metrics)
     truth, said = _coco_words(dict(enumerate(references))), _coco_words({i: [c] for i, c in enumerate(captions)})
     result = {}
     for name, scorer in scorers.items():

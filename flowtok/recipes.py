@@ -262,16 +262,17 @@ def _resized(p, source):
 
 def inherited(p, source, direction, out, tune=False):
     "The parts that training in `out` takes from the pipeline `source`, and those of them that stay as they are."
-    if tune: return _tuned(source, direction)
+    if tune: return _tuned(p, source, direction)
     if source is None: return (), ()
     other, own = _resized(p, source), (Path(out)/"flow").exists()  # a flow that this run has trained itself
     parts = ("tokenizer", "flow") if source.flow and not own and (other or direction == "i2t") else ("tokenizer",)
     return parts, () if other else parts
 
-def _tuned(source, direction):
+def _tuned(p, source, direction):
     "As `inherited`, when what `direction` trains goes on from where `source` has it."
     if source is None: raise ValueError("--tune goes on with a trained model: name it with --start")
-    if direction == "i2t": raise ValueError("--tune goes on with a flow from text to image or with a tokenizer: choose --direction t2i, both or tokenizer")
+    if direction not in ("t2i", "tokenizer"): raise ValueError("--tune goes on with a flow from text to image or with a tokenizer: choose --direction t2i or tokenizer")
+    if _resized(p, source): raise ValueError(f"--tune keeps the resolution, and {p.name} is for {p.tokenizer.image_size} pixels, the model to start from for {source.preset.tokenizer.image_size}: leave --tune out, then both parts go on at the new one")
     if direction == "tokenizer": return ("tokenizer",), ()
     if source.flow is None: raise ValueError("the model to start from has no flow to go on with: leave --tune out")
     return ("tokenizer", "flow"), ("tokenizer",)

@@ -169,7 +169,7 @@ def split(batch, parts):  # dict of tensors (b,...)
 def _accelerator(device, precision, **kw):
     "An `Accelerator` for `device`, whatever an earlier training of this session used."
     if process()[1] == 1: AcceleratorState._reset_state(reset_partial_state=True)
-    if device.index: torch.cuda.set_device(device)
+    if device.type == "cuda" and device.index is not None: torch.cuda.set_device(device)
     cpu = device.type == "cpu"
     return Accelerator(mixed_precision="no" if cpu else precision, cpu=cpu, **kw)
 

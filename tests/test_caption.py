@@ -141,5 +141,5 @@ def test_a_trained_part_goes_on(tmp_path):
     finer = recipes.train(out=tmp_path/"finer", direction="tokenizer", start=tmp_path/"base", tune=True, seed=1, **dict(TINY, steps=1))
     moved = max((a - b).abs().max() for a, b in zip(base.tokenizer.parameters(), finer.tokenizer.parameters(), strict=True))
     assert 0 < moved < 0.02  # and not another seed's start
-    for wrong in (dict(), dict(start=tmp_path/"base", direction="i2t"), dict(start=tmp_path/"finer")):
-        with pytest.raises(ValueError, match="--tune|--start"): recipes.train(out=tmp_path/"x", tune=True, **TINY | dict(direction="t2i") | wrong)
+    for wrong in (dict(), dict(start=tmp_path/"base", direction="i2t"), dict(start=tmp_path/"base", direction="both"), dict(start=tmp_path/"finer"), dict(start=tmp_path/"base", preset_name="nano64")):
+        with pytest.raises(ValueError, match="--tune"): recipes.train(out=tmp_path/"x", tune=True, **TINY | dict(direction="t2i") | wrong)
