@@ -61,6 +61,7 @@ def coco_30k(annotations,  # captions_val2014.json
     rows = [dict(path=Path(images)/files[i], captions=[draw.choice(texts[i])]) for i in sorted(draw.sample(known, n))]
     return _present(rows, images)
 
+# %% ../nbs/19_protocols.ipynb #07f9ea21
 def mjhq_30k(folder=None):  # with meta_data.json and the unpacked mjhq30k_imgs.zip; None: fetched from the Hub, 9 GB
     "The prompts and images of MJHQ-30K, in the order of their names: a list of dicts."
     folder = Path(folder) if folder is not None else _fetch_mjhq()
@@ -100,13 +101,10 @@ def open_benchmark(data, size, seed=0, samples=None, **kw):
     "The data set that `data` names: `coco-30k:FOLDER`, `karpathy:FOLDER` (the test split, with COCO's images), `mjhq-30k` (perhaps `:FOLDER`), or anything that `open_data` reads."
     name, _, folder = str(data).partition(":"); folder = str(Path(folder).expanduser()) if folder else None
     if name == "mjhq-30k": return Rows(mjhq_30k(folder), size)
-    if name == "coco-30k":
-        if not folder: raise DataError("COCO is not fetched by itself: unpack val2014 and its annotations into one folder, and name it, coco-30k:FOLDER")
-        return Rows(coco_30k(Path(folder)/"annotations"/"captions_val2014.json", Path(folder)/"val2014", samples or 30_000, seed), size)
-    if name == "karpathy": return Rows(karpathy_split(images=folder) if folder else _no_images(), size)
+    if name in KNOWN and not folder: raise DataError(f"COCO is not fetched by itself: unpack its images and annotations into one folder, and name it, {name}:FOLDER")
+    if name == "coco-30k": return Rows(coco_30k(Path(folder)/"annotations"/"captions_val2014.json", Path(folder)/"val2014", samples or 30_000, seed), size)
+    if name == "karpathy": return Rows(karpathy_split(images=folder), size)
     return open_data(data, size, **kw)
-
-def _no_images(): raise DataError("COCO's images are not fetched by themselves: unpack val2014 and train2014 into a folder, and name it, karpathy:FOLDER")
 
 def draw_all(pipe, data, n, out, steps=20, guidance=None, seed=0, block=64, progress=True):
     "Draw the first caption of each of `n` items into `out`/IMAGE.png, as far as it has not been done; returns the paths, and images per second of what was drawn now, or None."
@@ -122,6 +120,7 @@ def draw_all(pipe, data, n, out, steps=20, guidance=None, seed=0, block=64, prog
 
 def _read(paths): return torch.stack([to_tensor(Image.open(p)) for p in paths])
 
+# %% ../nbs/19_protocols.ipynb #745c5481
 def instruments(metrics, features=None, clip=None, device="cpu"):
     "What measures: a meter of FID and a `ClipScore`, or None for what is not among `metrics`."
     unknown = [m for m in metrics if m not in METRICS]
@@ -167,6 +166,7 @@ def _title(data):
     name = str(data).partition(":")[0]
     return name if name in KNOWN else str(data)
 
+# %% ../nbs/19_protocols.ipynb #b7858464
 def _same_settings(out, settings):
     "Note what is drawn in `out`, or check that it is this."
     out.mkdir(parents=True, exist_ok=True); file, now = out/"settings.json", json.loads(json.dumps(settings))

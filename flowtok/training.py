@@ -173,6 +173,7 @@ def _accelerator(device, precision, **kw):
     cpu = device.type == "cpu"
     return Accelerator(mixed_precision="no" if cpu else precision, cpu=cpu, **kw)
 
+# %% ../nbs/09_training.ipynb #11619149
 class Run:
     "State of one training: model, averaged weights, optimisers, step."
     def __init__(self, model, loss, cfg, device="cpu", track=None, out=None):
