@@ -185,7 +185,7 @@ def study(name,  # a key of `STUDIES`
         try: row, pictures = run(variant, seed, settings["steps"])
         except ValueError as e: row = dict(left_out=str(e))
         rows.append(dict(name=title, seed=seed) | row | dict(seconds=round(time.perf_counter() - wall, 1), cpu_seconds=round(time.process_time() - cpu, 1)))
-        write_json(file, dict(settings=settings, rows=rows, record=run_record(command=f"flowtok-study {name}")))
+        write_json(file, dict(settings=settings, rows=rows, record=run_record(command=f"flowtok-study {name}" + (f" --steps {steps} --out {out.as_posix()}" if steps else ""))))
         if pictures is not None and seed == seeds[0]: _strip(pictures, out/f"{name}-{list(variants).index(title):02}.png")
         say(rows[-1])
     return rows
