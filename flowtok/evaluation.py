@@ -291,10 +291,10 @@ def evaluate_tokenizer(pipe, images,  # an Images
 @torch.no_grad()
 def _carried(pipe, captions, steps, guidance, seed, method):
     "Images of captions, and how often the network was asked for each."
-    features, z = pipe._source(captions, seed)
+    features, z = pipe.source(captions, seed)
     if method == "adaptive": z, calls = sample_adaptive(pipe.velocity, z, guidance, tolerance=steps)
     else: z, calls = sample(pipe.velocity, z, steps, guidance, method=method, shared=True), steps*(2 if method == "heun" else 1)
-    return pipe._decode(z, features), calls*(1 if guidance == 1 else 2)
+    return pipe.decode(z, features), calls*(1 if guidance == 1 else 2)
 
 def sampling_row(pipe, steps, guidance, method="euler", n=200, few=64, seed=1002):  # steps: the tolerance, for "adaptive"
     "Accuracy on captions as the data has them, mean total variation on four captions, and network calls, for one way of sampling."

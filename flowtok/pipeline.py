@@ -67,7 +67,7 @@ def _each(draw, seed, what, n):
 
 @patch
 @torch.no_grad()
-def _source(self: Pipeline, captions, seed):
+def source(self: Pipeline, captions, seed=0):
     "Text features (b,n,c) and a sample of the text tokens (b,n,d); caption `i` has noise of its own."
     features = self.text_encoder(self.text_encoder.tokenize(captions).to(self.device))
     posterior = self._drawing().project(features.to(self.dtype))
@@ -76,8 +76,8 @@ def _source(self: Pipeline, captions, seed):
 
 @patch
 @torch.no_grad()
-def _decode(self: Pipeline, z, features):
-    "Normalised image tokens (b,n,d) to image tensors (b,3,h,w) in [0,1]."
+def decode(self: Pipeline, z, features=None):
+    "Normalised image tokens (b,n,d) to image tensors (b,3,h,w) in [0,1]; the text `features` are for decoders that read them."
     z = self.tokenizer.denormalize(z).to(self.dtype)
     return self.tokenizer.decode(z, features.to(self.dtype) if self.tokenizer.reads_text else None).float().clamp(0, 1)
 
@@ -87,8 +87,8 @@ def images(self: Pipeline, captions, steps=20, guidance=None, seed=0, batch=256)
     "As `text_to_image`, but tensors (b,3,h,w) in [0,1]."
     captions = [captions] if isinstance(captions, str) else list(captions)
     guidance = self.preset.guidance if guidance is None else guidance
-    features, z = self._source(captions, seed)
-    done = [self._decode(sample(self.velocity, part, steps, guidance, self.preset.grid, shared=True), text)
+    features, z = self.source(captions, seed)
+    done = [self.decode(sample(self.velocity, part, steps, guidance, self.preset.grid, shared=True), text)
             for part, text in zip(z.split(batch), features.split(batch))]
     return torch.cat(done)
 
@@ -105,15 +105,15 @@ def text_to_image(self: Pipeline,
 def filmstrip(self: Pipeline, caption, frames=6, steps=20, guidance=None, seed=0):
     "The flow of one caption, decoded at `frames` times from t=0 to t=1: PIL images."
     guidance = self.preset.guidance if guidance is None else guidance
-    features, z = self._source([caption], seed)
+    features, z = self.source([caption], seed)
     path = sample(self.velocity, z, steps, guidance, self.preset.grid, shared=True, trajectory=True)[:, 0]
     chosen = path[torch.linspace(0, steps, frames).round().long()]
-    return [to_pil(x) for x in self._decode(chosen, features.expand(frames, -1, -1))]
+    return [to_pil(x) for x in self.decode(chosen, features.expand(frames, -1, -1))]
 
 # %% ../nbs/20_pipeline.ipynb #2e71b8f9
 @patch
 @torch.no_grad()
-def _tokens_of(self: Pipeline, images, seed, batch=256):
+def image_tokens(self: Pipeline, images, seed=0, batch=256):
     "Images of any kind as source tokens (b,n,d) of the flow to text; image `i` has noise of its own."
     size, mode = self.preset.tokenizer.image_size, self.preset.caption_loss.image
     parts = [torch.stack([to_tensor(open_image(x, size)) for x in images[i:i + batch]]) for i in range(0, len(images), batch)]
@@ -142,11 +142,13 @@ def image_to_text(self: Pipeline,
     "One caption for each image."
     if self.captioner is None: raise ValueError(f"{self.preset.name} has no captioner: train it with --direction both or i2t")
     if isinstance(images, (str, Path)) or not hasattr(images, "__len__") or not len(images): raise ValueError("give a list of at least one image, path or tensor")
-    z = torch.cat([sample(self._captioning, part, steps) for part in self._tokens_of(images, seed, batch).split(batch)])
+    z = torch.cat([sample(self.caption_velocity, part, steps) for part in self.image_tokens(images, seed, batch).split(batch)])
     return self.say(z, seed, batch)
 
 @patch
-def _captioning(self: Pipeline, x, t, null=None): return self.captioner.velocity(x.to(self.dtype), t).float()
+def caption_velocity(self: Pipeline, x, t, null=None):
+    "Velocity (b,n,d) of image tokens (b,n,d) on their way to text."
+    return self.captioner.velocity(x.to(self.dtype), t).float()
 
 # %% ../nbs/20_pipeline.ipynb #563bf58c
 WEIGHTS = Path(flowtok.__file__).parent/"weights"

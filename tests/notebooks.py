@@ -24,8 +24,17 @@ def run(path):
     from execnb.shell import CaptureShell
     from nbdev.clean import nbdev_clean
     with contextlib.chdir(path.parent): CaptureShell(mpl_format="png").execute(path, path, exc_stop=True)
+    forget_widgets(path)
     shrink(path)
     nbdev_clean(str(path))
+
+
+def forget_widgets(path):
+    "Take widgets out of the outputs of the notebook at `path`: without a kernel they cannot be shown."
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    for cell in nb["cells"]:
+        if "outputs" in cell: cell["outputs"] = [o for o in cell["outputs"] if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})]
+    path.write_text(json.dumps(nb, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def shrink(path):
