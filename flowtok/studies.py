@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy import stats
 from torch import nn
 
 from . import recipes
@@ -99,7 +100,9 @@ TOKENIZER = {
     "photographs": dict(data="crops"),
     "photographs, KL 0": dict(data="crops", change={"tokenizer_loss.kl_weight": 0.0}),
     "photographs + discriminator": dict(data="crops", change=_GAN),
-    "photographs + LPIPS": dict(data="crops", change={"tokenizer_loss.lpips_weight": 0.1})}
+    "photographs + LPIPS": dict(data="crops", change={"tokenizer_loss.lpips_weight": 0.1}),
+    "8 numbers a token": dict(change={"tokenizer.latent_dim": 8}),
+    "32 numbers a token": dict(change={"tokenizer.latent_dim": 32})}
 
 # %% ../nbs/17_studies.ipynb #abc0da0f
 @lru_cache(maxsize=2)
@@ -199,11 +202,16 @@ def _strip(images, path, cols=8):  # (b,3,h,w)
 
 # %% ../nbs/17_studies.ipynb #66921138
 def study_table(rows, keys):
-    "Lines of text: for each change the mean over its seeds, and half the distance between the lowest and the highest."
+    "Lines of text: for each change the mean over its seeds, and half the width of its 95 % interval (Student's t; wide, since seeds are few)."
     lines = [f"{'':34}{'seeds':>6}" + "".join(f"{k:>16}" for k in keys)]
     for name in dict.fromkeys(r["name"] for r in rows):
         mine = [r for r in rows if r["name"] == name]
         if all("left_out" in r for r in mine): lines.append(f"{name:34}        not measured: {mine[0]['left_out'].partition('(')[0].strip()}"); continue
         values = {k: [r[k] for r in mine if k in r] for k in keys}
-        lines.append(f"{name:34}{len({r['seed'] for r in mine}):6}" + "".join(f"{np.mean(v):9.4g} ±{(max(v) - min(v))/2:5.3g}" if v else " "*16 for v in values.values()))
+        lines.append(f"{name:34}{len({r['seed'] for r in mine}):6}" + "".join(f"{np.mean(v):9.4g} ±{_half_width(v):5.2g}" if v else " "*16 for v in values.values()))
     return "\n".join(lines)
+
+def _half_width(values):
+    "Half the width of the 95 % interval of the mean of `values`; nan for one value."
+    n = len(values)
+    return float(stats.t.ppf(0.975, n - 1)*np.std(values, ddof=1)/n**0.5) if n > 1 else float("nan")

@@ -1,13 +1,18 @@
 """Notebooks as files: run them and keep what they show, make the README, find them.
 
     python tests/notebooks.py run [NAME ...]   execute notebooks top to bottom and save their outputs
+    python tests/notebooks.py times            what each took when it was last run, and what its header says
     python tests/notebooks.py readme           make README.md from index.ipynb
 """
 import base64
 import contextlib
+import hashlib
 import io
 import json
+import re
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,43 +24,65 @@ def notebooks():
     return sorted(p for p in NBS.rglob("*.ipynb") if not p.name.startswith(("_", ".")) and ".ipynb_checkpoints" not in p.parts)
 
 
-def run(path):
+def read(path): return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write(path, nb): Path(path).write_text(json.dumps(nb, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def fingerprint(nb):
+    "Sixteen letters that tell the code of a notebook from any other."
+    return hashlib.sha256("\0".join("".join(c["source"]) for c in nb["cells"] if c["cell_type"] == "code").encode()).hexdigest()[:16]
+
+
+def execute(path):
     "Execute the notebook at `path` and save it with its outputs."
     from execnb.shell import CaptureShell
-    from nbdev.clean import nbdev_clean
     with contextlib.chdir(path.parent): CaptureShell(mpl_format="png").execute(path, path, exc_stop=True)
-    forget_widgets(path)
-    shrink(path)
+
+
+def run(path):
+    "Execute the notebook at `path` in a process of its own; save its outputs, how long it took, and of which code they are."
+    from nbdev.clean import nbdev_clean
+    begun = time.perf_counter()
+    if subprocess.run([sys.executable, __file__, "execute", str(path)]).returncode: sys.exit(f"{path.name} failed")
+    nb = read(path)
+    nb["metadata"]["doc"] = dict(code=fingerprint(nb), seconds=round(time.perf_counter() - begun))
+    forget_widgets(nb)
+    shrink(nb)
+    write(path, nb)
     nbdev_clean(str(path))
 
 
-def forget_widgets(path):
-    "Take widgets out of the outputs of the notebook at `path`: without a kernel they cannot be shown."
-    nb = json.loads(path.read_text(encoding="utf-8"))
+def promised(nb):
+    "Seconds that the header of a notebook says it takes: `Runs in 40 seconds` or `in 2 minutes`."
+    said = re.search(r"Runs? in (\d+) (second|minute)s? on a laptop", "".join(nb["cells"][0]["source"]))
+    return int(said[1])*(60 if said[2] == "minute" else 1) if said else None
+
+
+def forget_widgets(nb):
+    "Take widgets out of the outputs: without a kernel they cannot be shown."
     for cell in nb["cells"]:
         if "outputs" in cell: cell["outputs"] = [o for o in cell["outputs"] if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})]
-    path.write_text(json.dumps(nb, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def shrink(path):
-    "Store the pictures of the notebook at `path` with 256 colours where that is smaller."
+def shrink(nb):
+    "Store pictures with 256 colours where that is smaller."
     from PIL import Image
-    nb = json.loads(path.read_text(encoding="utf-8"))
     for data in (o["data"] for c in nb["cells"] for o in c.get("outputs", []) if "image/png" in o.get("data", {})):
         before = data["image/png"] if isinstance(data["image/png"], str) else "".join(data["image/png"])
         small = io.BytesIO()
         Image.open(io.BytesIO(base64.b64decode(before))).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
         after = base64.b64encode(small.getvalue()).decode()
         if len(after) < len(before): data["image/png"] = after
-    path.write_text(json.dumps(nb, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def readme(folder=ROOT):
     "Write README.md and its pictures, made from index.ipynb, into `folder`; code that starts with `#| hide` is left out."
     from nbconvert import MarkdownExporter
-    from nbformat import read
+    import nbformat
     from traitlets.config import Config
-    nb = read(NBS/"index.ipynb", as_version=4)
+    nb = nbformat.read(NBS/"index.ipynb", as_version=4)
     for cell in nb.cells:
         if cell.cell_type == "code" and cell.source.startswith("#| hide"): cell.metadata["tags"] = ["hide-input"]
     nb.metadata["language_info"] = dict(name="python")
@@ -75,5 +102,8 @@ if __name__ == "__main__":
                 if not names or path.stem in names:
                     print(path.relative_to(ROOT), flush=True)
                     run(path)
+        case ["execute", path]: execute(Path(path))
+        case ["times"]:
+            for path in notebooks(): print(f"{path.stem:28} {read(path)['metadata'].get('doc', {}).get('seconds', '?'):>5} s measured {promised(read(path)) or '?':>5} s promised")
         case ["readme"]: readme()
         case _: sys.exit(__doc__)

@@ -1,0 +1,143 @@
+"""Makes a page for each module of the package from its source: signatures, and the comments beside their arguments.
+
+The source is read, not imported, so that the site can be made where PyTorch is not installed.
+"""
+import ast
+import io
+import re
+import textwrap
+import tokenize
+from pathlib import Path
+
+from lessons import names, patched
+
+
+class Module:
+    "Source of a module: what it exports, what it defines, and its comments."
+
+    def __init__(self, path):
+        self.name, self.source = Path(path).stem, Path(path).read_text(encoding="utf-8")
+        tree = ast.parse(self.source)
+        self.doc = ast.get_docstring(tree) or ""
+        self.defined = {name: node for node in tree.body for name in names(node)}
+        listed = self.defined.get("__all__")
+        self.exported = ast.literal_eval(listed.value) if listed else []
+        self.comments = {t.start[0]: t.string.lstrip("# ") for t in tokenize.generate_tokens(io.StringIO(self.source).readline) if t.type == tokenize.COMMENT}
+        made_from = re.search(r"File to edit: \S*?(\w+)\.ipynb", self.source)
+        self.lesson = made_from[1] if made_from else None
+
+    def methods(self, name):
+        "Methods of the class `name` that have no underscore, as `Class.method` -> node; patched ones come last."
+        own = {f"{name}.{n.name}": n for n in self.defined[name].body if isinstance(n, ast.FunctionDef)}
+        return {k: n for k, n in {**own, **self.patches(name)}.items() if not n.name.startswith("_")}
+
+    def patches(self, name):
+        "Methods that `@patch` adds to the class `name`."
+        return {k: n for k, n in self.defined.items() if k.startswith(f"{name}.")}
+
+    def public(self):
+        "Everything the page tells about, as name -> node: exported names, and methods below their class."
+        found = {}
+        for name in self.exported:
+            found[name] = self.defined[name]
+            if isinstance(found[name], ast.ClassDef): found |= self.methods(name)
+        return found | {k: n for k, n in self.defined.items() if "." in k and not n.name.startswith("_") and k not in found}
+
+
+def prose(text):
+    "Text for Markdown: outside of code, marks of Markdown stand for themselves."
+    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
+    return "".join(p if p.startswith("`") else re.sub(r"([*_\[\]<$\\])", r"\\\1", p) for p in parts)
+
+
+def table(rows, what):
+    "Markdown table of (code, comment) pairs."
+    cell = lambda text: text.replace("|", "\\|")
+    lines = [f"| `` {cell(code)} `` | {cell(prose(comment))} |" for code, comment in rows]
+    return "\n".join([f"| {what} | what it is |", "|---|---|", *lines]) if rows else ""
+
+
+def arguments(node):
+    "Arguments of a function as written, with annotation and default, each with its line; `self` and the patched class are left out."
+    a = node.args
+    plain = a.posonlyargs + a.args
+    defaults = [None]*(len(plain) - len(a.defaults)) + a.defaults
+    found = list(zip([""]*len(plain), plain, defaults))
+    if a.vararg: found.append(("*", a.vararg, None))
+    found += zip([""]*len(a.kwonlyargs), a.kwonlyargs, a.kw_defaults)
+    if a.kwarg: found.append(("**", a.kwarg, None))
+    return [(x.lineno, stars + written(x, default)) for stars, x, default in found if x.arg != "self"]
+
+
+def written(x, default):
+    "An argument as it stands in the code."
+    if default is None: return ast.unparse(x)
+    return f"{ast.unparse(x)} = {ast.unparse(default)}" if x.annotation else f"{x.arg}={ast.unparse(default)}"
+
+
+def signature(name, args):
+    "A call as one line, or with a line for each argument where that is too long."
+    line = f"{name}({', '.join(args)})"
+    return line if len(line) <= 88 else f"{name}(\n    " + ",\n    ".join(args) + ")"
+
+
+def function(name, node, module, what="argument"):
+    "Markdown of the signature of a function and of the comments in it; arguments that share a line share its comment."
+    args = arguments(node)
+    lines = dict.fromkeys(line for line, _ in args if line in module.comments)
+    rows = [(", ".join(a for at, a in args if at == line), module.comments[line]) for line in lines]
+    return block(signature(name, [a for _, a in args])), table(rows, what)
+
+
+def block(code): return f"```python\n{code}\n```"
+
+
+def is_property(node): return any(re.search(r"^property$|as_prop=True", ast.unparse(d)) for d in node.decorator_list)
+
+
+def is_dataclass(node): return any("dataclass" in ast.unparse(d) for d in node.decorator_list)
+
+
+def kind(name, node, module):
+    "Markdown of a class: its call with the comments of `__init__`, or its fields if it is a dataclass."
+    bases = ", ".join(ast.unparse(b) for b in node.bases)
+    init = next((n for n in node.body if getattr(n, "name", "") == "__init__"), None)
+    fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
+    if is_dataclass(node): return block(f"class {name}({bases})".replace("()", "")), table([(ast.unparse(n), module.comments.get(n.end_lineno, "")) for n in fields], "field")
+    return function(f"class {name}", init, module) if init else (block(f"class {name}({bases})"), "")
+
+
+def body(name, node, module):
+    "Signature and table of one name."
+    if isinstance(node, ast.ClassDef): return kind(name, node, module)
+    if isinstance(node, ast.FunctionDef) and not is_property(node): return function(name, node, module)
+    if isinstance(node, ast.FunctionDef): return block(name), ""
+    lines = module.source.splitlines()[node.lineno - 1:node.end_lineno]
+    return block(textwrap.dedent("\n".join(lines))), ""
+
+
+def entry(name, node, module):
+    "Markdown of one name: heading, signature, what it does, its arguments, and the way to its code."
+    call, rows = body(name, node, module)
+    doc = "" if isinstance(node, ast.Assign) else ast.get_docstring(node) or ""
+    place = name if isinstance(node, (ast.ClassDef, ast.Assign)) or patched(node) else name.partition(".")[0]
+    code = f"[Code](../{module.lesson}.md#code-{place}){{ .exported }}" if module.lesson else ""
+    return "\n\n".join(p for p in (f"{'###' if '.' in name else '##'} `{name}` {{ #{name} }}", call, prose(doc), rows, code) if p)
+
+
+def page(module):
+    "Markdown page of a module."
+    top = f"# flowtok.{module.name}\n\n> {prose(module.doc)}"
+    return "\n\n".join([top, *(entry(name, node, module) for name, node in module.public().items())]) + "\n"
+
+
+def modules(folder):
+    "Modules in `folder` that export something, in the order of their lessons."
+    found = [Module(p) for p in sorted(Path(folder).glob("*.py")) if not p.name.startswith("_")]
+    return sorted((m for m in found if m.exported), key=lambda m: m.lesson or "")
+
+
+def overview(found):
+    "Markdown page that lists the modules."
+    rows = [f"| [`flowtok.{m.name}`]({m.name}.md) | {prose(m.doc)} | [`{m.lesson}`](../{m.lesson}.md) |" for m in found]
+    return "\n".join(["# The modules", "", "| module | what it holds | lesson |", "|---|---|---|", *rows]) + "\n"
