@@ -4,6 +4,7 @@
 
 It needs what site/requirements.txt lists, and no PyTorch. OUT/index.html opens without a server.
 """
+import logging
 import shutil
 import sys
 import tempfile
@@ -88,6 +89,7 @@ def wanted(arguments):
 def main(arguments):
     "Build, check, and say how it went."
     out = wanted(arguments)
+    logging.basicConfig(format="%(message)s")  # mkdocs speaks of what it does not like
     try: build(out)
     except ModuleNotFoundError as e: sys.exit(f"{e.name} is not installed: python -m pip install -r site/requirements.txt")
     pages, count, broken = links.check(out, urlsplit(address()).path)

@@ -34,8 +34,9 @@ def directives(source):
 
 
 def module(nb):
-    "Name of the module that the notebook exports, such as `flow`; None without one."
-    return next((words[1] for cell in nb["cells"] for words in directives(cell["source"]) if words[0] == "default_exp"), None)
+    "Name of the module that the notebook exports, such as `flow`; None without one, and for the checks of exercises."
+    said = (words for cell in nb["cells"] for words in directives(cell["source"]))
+    return next((words[1] for words in said if words[0] == "default_exp" and "." not in words[1]), None)
 
 
 def definitions(source):
@@ -114,5 +115,5 @@ def convert(path, up=""):
 
 def origin(name, owner, up):
     "Line below the title with the notebook itself and the module it exports."
-    exports = f" · exported to [`flowtok.{owner}`]({up}api/{owner}.md)" if owner and "." not in owner else ""
+    exports = f" · exported to [`flowtok.{owner}`]({up}api/{owner}.md)" if owner else ""
     return f"[Download the notebook]({name}){{ download }}{exports}\n{{ .exported }}"

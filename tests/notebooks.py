@@ -47,17 +47,29 @@ def run(path):
     begun = time.perf_counter()
     if subprocess.run([sys.executable, __file__, "execute", str(path)]).returncode: sys.exit(f"{path.name} failed")
     nb = read(path)
-    nb["metadata"]["doc"] = dict(code=fingerprint(nb), seconds=round(time.perf_counter() - begun))
+    seconds = round(time.perf_counter() - begun)
+    nb["metadata"]["doc"] = dict(code=fingerprint(nb), seconds=seconds)
+    promise(nb, seconds)
     forget_widgets(nb)
     shrink(nb)
     write(path, nb)
     nbdev_clean(str(path))
 
 
+TIME = re.compile(r"[Rr]uns in (\d+) seconds on a laptop")
+
+
 def promised(nb):
-    "Seconds that the header of a notebook says it takes: `Runs in 40 seconds` or `in 2 minutes`."
-    said = re.search(r"Runs? in (\d+) (second|minute)s? on a laptop", "".join(nb["cells"][0]["source"]))
-    return int(said[1])*(60 if said[2] == "minute" else 1) if said else None
+    "Seconds that the header of a notebook says it takes, or None."
+    said = TIME.search("".join(nb["cells"][0]["source"]))
+    return int(said[1]) if said else None
+
+
+def promise(nb, seconds):
+    "Write into the header how long the notebook takes."
+    unit = 1 if seconds < 10 else 5 if seconds < 60 else 10
+    shown = str(max(1, round(seconds/unit))*unit)
+    nb["cells"][0]["source"] = [TIME.sub(lambda m: m[0].replace(m[1], shown), line) for line in nb["cells"][0]["source"]]
 
 
 def forget_widgets(nb):

@@ -5,15 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/09_training_solved.ipynb #5b9909ee
-import math
-
+# %% ../../nbs/solutions/09_training_solved.ipynb #275878da
 import torch
 from torch import nn
 
 from ..core import TrainConfig, generator
 from ..exercises import exercise
-from ..training import Shuffled, fit, lr_factor, orthogonalize
+from ..training import Shuffled, fit, lr_factor
 
 # %% ../../nbs/solutions/09_training_solved.ipynb #87f15b4a
 @exercise("09.1")

@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/10_text_to_image_solved.ipynb #2fad325b
+# %% ../../nbs/solutions/10_text_to_image_solved.ipynb #702a0d01
 from functools import lru_cache
 
 import torch
 
 from ..core import generator, preset
 from ..data import read_scene
-from ..evaluation import FREE_CAPTIONS, freedom, position_spread
 from ..exercises import exercise
 from ..model import FlowTok
 from ..pipeline import load

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/11_image_to_text_solved.ipynb #149f68a1
+# %% ../../nbs/solutions/11_image_to_text_solved.ipynb #8daf0fbd
 from functools import lru_cache
 
 import torch
@@ -14,7 +14,6 @@ from ..core import generator
 from ..data import Shapes, check as true_of, parse
 from ..exercises import exercise
 from ..pipeline import load
-from ..sampling import sample
 
 # %% ../../nbs/solutions/11_image_to_text_solved.ipynb #095b2d04
 @exercise("11.1")

@@ -5,15 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/12_evaluation_solved.ipynb #d7f1f3fd
-import math
-from collections import Counter
-
+# %% ../../nbs/solutions/12_evaluation_solved.ipynb #ae19ae68
 import torch
 
 from ..core import generator
 from ..data import Shapes, check as true_of, read_scene
-from ..evaluation import VALUES, accuracy, freedom, real_distribution, total_variation
+from ..evaluation import VALUES, accuracy, freedom
 from ..exercises import exercise
 from ..protocols import interval
 
