@@ -203,10 +203,11 @@ def _vocabulary(data, cfg):
     if isinstance(data, LatentCache): return vocabulary_of(data.ids)
     return vocabulary_of(tokenize(sorted({t for i in range(len(data)) for t in data.texts(i)}), cfg.context))
 
-def _known(vocabulary, known, start):
-    "The vocabulary of the model `start`; says how much of the captions' it lacks."
-    missing = len(set(vocabulary or ()) - set(known or vocabulary or ()))
-    if missing: warnings.warn(f"{missing} word pieces of the captions are unknown to {start}: to it they are all one", stacklevel=2)
+def _known(vocabulary, known, start, tune):
+    "The vocabulary of the model `start`, with the captions' new words if it is tuned; else says how many it lacks."
+    missing = set(vocabulary or ()) - set(known or vocabulary or ())
+    if tune and missing: return sorted({*known, *missing})
+    if missing: warnings.warn(f"{len(missing)} word pieces of the captions are unknown to {start}: to it they are all one", stacklevel=2)
     return known
 
 PARTS = ("train_tokenizer", "train_flow", "train_autoencoder", "train_caption")
@@ -279,8 +280,17 @@ def _tuned(p, source, direction):
 
 def take_over(pipe, source, parts):
     "Copy trained `parts` and the text encoder of the pipeline `source` into `pipe`."
-    for name in ("text_encoder", *parts):
+    _adopt(pipe.text_encoder, source.text_encoder)
+    for name in parts:
         if getattr(pipe, name) is not None: getattr(pipe, name).load_state_dict(getattr(source, name).state_dict())
+
+def _adopt(encoder, theirs):
+    "Copy the weights of a text encoder; words that it did not know keep the random vectors they have."
+    state, mine = theirs.state_dict(), encoder.state_dict()
+    for key, value in state.items():
+        if value.shape == mine[key].shape: continue
+        state[key] = mine[key].index_copy(0, encoder.rows[theirs.vocabulary], value[theirs.rows[theirs.vocabulary]])
+    encoder.load_state_dict(state)
 
 # %% ../nbs/21_recipes.ipynb #125c147d
 def train_parts(pipe, images, out, taken=(), **common):  # images: an Images or a LatentCache
@@ -326,7 +336,7 @@ def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_e
     if is_cache(data): images = tokens_of(data, source, p.text)
     else: images = Images(open_data(data, p.tokenizer.image_size, seed=seed, caption_column=caption_column, max_broken=max_broken, progress=progress), progress=progress)
     vocabulary = _vocabulary(getattr(images, "data", images), p.text)
-    if source: vocabulary = _known(vocabulary, source.text_encoder.vocabulary, start)
+    if source: vocabulary = _known(vocabulary, source.text_encoder.vocabulary, start, tune)
     seed_all(seed); pipe = Pipeline(asdict(p), vocabulary, pretrained=bool(p.text.pretrained) and source is None).to(device)
     if source: take_over(pipe, source, begun_from)
     if state.is_main_process: write_json(out/"settings.json", settings)

@@ -5,7 +5,6 @@ The source is read, not imported, so that the site can be made where PyTorch is 
 import ast
 import io
 import re
-import textwrap
 import tokenize
 from pathlib import Path
 
@@ -38,7 +37,7 @@ class Module:
     def public(self):
         "Everything the page tells about, as name -> node: exported names, and methods below their class."
         found = {}
-        for name in self.exported:
+        for name in sorted(self.exported, key=lambda n: self.defined[n].lineno):
             found[name] = self.defined[name]
             if isinstance(found[name], ast.ClassDef): found |= self.methods(name)
         return found | {k: n for k, n in self.defined.items() if "." in k and not n.name.startswith("_") and k not in found}
@@ -47,13 +46,13 @@ class Module:
 def prose(text):
     "Text for Markdown: outside of code, marks of Markdown stand for themselves."
     parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
-    return "".join(p if p.startswith("`") else re.sub(r"([*_\[\]<$\\])", r"\\\1", p) for p in parts)
+    plain = lambda part: re.sub(r"([*_\[\]$|\\])", r"\\\1", part).replace("<", "&lt;")
+    return "".join(p if p.startswith("`") else plain(p) for p in parts)
 
 
 def table(rows, what):
     "Markdown table of (code, comment) pairs."
-    cell = lambda text: text.replace("|", "\\|")
-    lines = [f"| `` {cell(code)} `` | {cell(prose(comment))} |" for code, comment in rows]
+    lines = [f"| `` {code} `` | {prose(comment)} |" for code, comment in rows]
     return "\n".join([f"| {what} | what it is |", "|---|---|", *lines]) if rows else ""
 
 
@@ -81,9 +80,8 @@ def signature(name, args):
     return line if len(line) <= 88 else f"{name}(\n    " + ",\n    ".join(args) + ")"
 
 
-def function(name, node, module, what="argument"):
-    "Markdown of the signature of a function and of the comments in it; arguments that share a line share its comment."
-    args = arguments(node)
+def call(name, args, module, what="argument"):
+    "Markdown of a call and of the comments beside its arguments; those that share a line share its comment."
     lines = dict.fromkeys(line for line, _ in args if line in module.comments)
     rows = [(", ".join(a for at, a in args if at == line), module.comments[line]) for line in lines]
     return block(signature(name, [a for _, a in args])), table(rows, what)
@@ -99,30 +97,28 @@ def is_dataclass(node): return any("dataclass" in ast.unparse(d) for d in node.d
 
 
 def kind(name, node, module):
-    "Markdown of a class: its call with the comments of `__init__`, or its fields if it is a dataclass."
-    bases = ", ".join(ast.unparse(b) for b in node.bases)
+    "Markdown of a class: its call with the comments of `__init__`, or with its fields if it is a dataclass."
     init = next((n for n in node.body if getattr(n, "name", "") == "__init__"), None)
-    fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
-    if is_dataclass(node): return block(f"class {name}({bases})".replace("()", "")), table([(ast.unparse(n), module.comments.get(n.end_lineno, "")) for n in fields], "field")
-    return function(f"class {name}", init, module) if init else (block(f"class {name}({bases})"), "")
+    if init: return call(f"class {name}", arguments(init), module)
+    fields = [(n.end_lineno, ast.unparse(n)) for n in node.body if isinstance(n, ast.AnnAssign)]
+    if is_dataclass(node): return call(f"class {name}", fields, module, "field")
+    return block(f"class {name}({', '.join(ast.unparse(b) for b in node.bases)})"), ""
 
 
 def body(name, node, module):
     "Signature and table of one name."
     if isinstance(node, ast.ClassDef): return kind(name, node, module)
-    if isinstance(node, ast.FunctionDef) and not is_property(node): return function(name, node, module)
-    if isinstance(node, ast.FunctionDef): return block(name), ""
-    lines = module.source.splitlines()[node.lineno - 1:node.end_lineno]
-    return block(textwrap.dedent("\n".join(lines))), ""
+    if isinstance(node, ast.Assign): return block(ast.get_source_segment(module.source, node)), ""
+    return (block(name), "") if is_property(node) else call(name, arguments(node), module)
 
 
 def entry(name, node, module):
     "Markdown of one name: heading, signature, what it does, its arguments, and the way to its code."
-    call, rows = body(name, node, module)
+    usage, rows = body(name, node, module)
     doc = "" if isinstance(node, ast.Assign) else ast.get_docstring(node) or ""
     place = name if isinstance(node, (ast.ClassDef, ast.Assign)) or patched(node) else name.partition(".")[0]
-    code = f"[Code](../{module.lesson}.md#code-{place}){{ .exported }}" if module.lesson else ""
-    return "\n\n".join(p for p in (f"{'###' if '.' in name else '##'} `{name}` {{ #{name} }}", call, prose(doc), rows, code) if p)
+    code = f"[Its code in `{module.lesson}`](../{module.lesson}.md#code-{place}){{ .small }}" if module.lesson else ""
+    return "\n\n".join(p for p in (f"{'###' if '.' in name else '##'} `{name}` {{ #{name} }}", usage, prose(doc), rows, code) if p)
 
 
 def page(module):
@@ -139,5 +135,5 @@ def modules(folder):
 
 def overview(found):
     "Markdown page that lists the modules."
-    rows = [f"| [`flowtok.{m.name}`]({m.name}.md) | {prose(m.doc)} | [`{m.lesson}`](../{m.lesson}.md) |" for m in found]
-    return "\n".join(["# The modules", "", "| module | what it holds | lesson |", "|---|---|---|", *rows]) + "\n"
+    lines = [f"- [`flowtok.{m.name}`]({m.name}.md): {prose(m.doc)} Lesson: [`{m.lesson}`](../{m.lesson}.md)" for m in found]
+    return "\n".join(["# The modules", "", *lines]) + "\n"

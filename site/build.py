@@ -48,7 +48,7 @@ def write_api(pages):
     found = api.modules(ROOT/"flowtok")
     write(pages/"api"/"index.md", api.overview(found))
     for m in found: write(pages/"api"/f"{m.name}.md", api.page(m))
-    return [{"All modules": "api/index.md"}] + [{m.name: f"api/{m.name}.md"} for m in found]
+    return [{"All modules": "api/index.md"}] + [{f"flowtok.{m.name}": f"api/{m.name}.md"} for m in found]
 
 
 def write_pages(pages):

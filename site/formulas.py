@@ -2,17 +2,21 @@
 import html
 import re
 
+from math_core import LatexError, LatexToMathML
+from mkdocs.exceptions import PluginError
+
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+MATHML = LatexToMathML(fancy_error=False)
 
 
-def mathml(tex, display="inline"):
-    "The formula `tex` as MathML; a command that the converter does not know is an error."
-    from latex2mathml.converter import convert
-    made = convert(tex, display=display)
-    if "\\" in made: raise ValueError(f"a formula holds a command that latex2mathml does not know: {tex}")
-    return made
+def drawn(match):
+    "MathML of a formula that the arithmatex extension has marked; one that stands alone gets a box that scrolls."
+    alone, tex = match[1] == "div", html.unescape(match[2]).strip()
+    try: made = MATHML.convert_with_local_state(tex, displaystyle=alone)
+    except LatexError as e: raise PluginError(f"the formula {tex} cannot be drawn: {e}") from e
+    return f'<div class="formula">{made}</div>' if alone else made
 
 
 def on_page_content(content, **_):
-    "The page with every formula that the arithmatex extension has marked replaced by MathML."
-    return FORMULA.sub(lambda m: mathml(html.unescape(m[2]).strip(), "block" if m[1] == "div" else "inline"), content)
+    "The page with its formulas drawn."
+    return FORMULA.sub(drawn, content)

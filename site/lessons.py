@@ -63,9 +63,10 @@ def fenced(text, style):
     return f"{fence} {{ {style} }}\n{text.rstrip()}\n{fence}"
 
 
-def to_pages(text):
-    "Markdown whose links to notebooks lead to pages; the bare name of a notebook becomes a link to it."
-    text = re.sub(r"(?<![\[`])`(\d\d_\w+)`(?![\]`])", r"[`\1`](\1.ipynb)", text)
+def to_pages(text, folder, up=""):
+    "Markdown whose links to notebooks lead to pages; the bare name of a notebook in `folder` becomes a link to it."
+    linked = lambda m: f"[{m[0]}]({up}{m[1]}.ipynb)" if (folder/f"{m[1]}.ipynb").exists() else m[0]
+    text = re.sub(r"(?<![\[`])`(\d\d_\w+)`(?![\]`])", linked, text)
     return re.sub(r"\]\((?!\w+:)([^)\s]*?)\.ipynb(#[^)]*)?\)", r"](\1.md\2)", text)
 
 
@@ -93,27 +94,26 @@ def output(data, picture, up):
         if kind in data:
             link = f"{up}{picture}.{ending}"
             return f"[![what the code above shows]({link})]({link}){{ .figure }}", {f"{picture}.{ending}": base64.b64decode("".join(data[kind]))}
-    if "text/markdown" in data: return to_pages("".join(data["text/markdown"])), {}
+    if "text/markdown" in data: return "".join(data["text/markdown"]), {}
     text = "".join(data.get("text/plain", ""))
     return (fenced(text, ".text .output") if text.strip() else ""), {}
 
 
 def convert(path, up=""):
     "Markdown of a notebook and its pictures, as path -> bytes; `up` leads from the page to the first one."
-    nb, name = read(path), Path(path).stem
+    nb, name, folder = read(path), path.stem, path.parent/up
     owner, parts, files = module(nb), [], {}
     for i, cell in enumerate(nb["cells"]):
-        if cell["cell_type"] == "markdown": parts.append(to_pages(cell["source"]))
-        elif cell["cell_type"] == "code": parts.append(code(cell["source"], owner, up))
+        parts.append(code(cell["source"], owner, up) if cell["cell_type"] == "code" else to_pages(cell["source"], folder, up))
         for j, out in enumerate(cell.get("outputs", [])):
             text, made = output(out.get("data") or {"text/plain": out.get("text", "")}, f"pictures/{name}-{i}-{j}", up)
-            parts.append(text)
+            parts.append(text if text.startswith("`") else to_pages(text, folder, up))
             files |= made
-    parts.insert(1, origin(f"{name}.ipynb", owner, up))
+    parts.insert(1, origin(path.name, owner, up))
     return "\n\n".join(p for p in parts if p) + "\n", files
 
 
 def origin(name, owner, up):
     "Line below the title with the notebook itself and the module it exports."
     exports = f" · exported to [`flowtok.{owner}`]({up}api/{owner}.md)" if owner else ""
-    return f"[Download the notebook]({name}){{ download }}{exports}\n{{ .exported }}"
+    return f"[Download the notebook]({name}){{ download }}{exports}\n{{ .small }}"
