@@ -61,10 +61,10 @@ class TextDecoder(nn.Module):
 @torch.no_grad()
 def read_words(decoder,  # a TextDecoder
                z,  # text tokens (b,n,d)
-               start, end,  # the marks, as words of the decoder
+               start, end,  # the two marks, each the number of a word of the decoder
                noise=None,  # (b,context) uniform in [0,1): draws each word from its distribution; None takes the likeliest
-               temperature=0.5):  # below 1: likely words become likelier
-    "Words (b,m) up to and including the end mark, one at a time."
+               temperature=0.5):  # of the drawing; below 1: likely words become likelier
+    "Words (b,m), at most `context`: the start mark, then one word at a time until every row has its end mark; what follows it in a row means nothing."
     words, done = torch.full((len(z), 1), start, device=z.device), torch.zeros(len(z), dtype=torch.bool, device=z.device)
     while words.shape[1] < decoder.context and not done.all():
         share = (decoder(z, words)[:, -1].float()/temperature).softmax(-1)

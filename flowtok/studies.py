@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOKENIZER', 'FLOW', 'STUDIES', 'changed', 'Placed', 'learned_positions', 'plain_mlp', 'Crops', 'tokenizer_row',
-           'flow_row', 'read_study', 'study', 'study_table']
+           'flow_row', 'read_study', 'study', 'study_table', 'differences']
 
 # %% ../nbs/17_studies.ipynb #std00002
 import json, time
@@ -203,15 +203,24 @@ def _strip(images, path, cols=8):  # (b,3,h,w)
 # %% ../nbs/17_studies.ipynb #66921138
 def study_table(rows, keys):
     "Lines of text: for each change the mean over its seeds, and half the width of its 95 % interval (Student's t; wide, since seeds are few)."
-    lines = [f"{'':34}{'seeds':>6}" + "".join(f"{k:>16}" for k in keys)]
+    lines = [f"{'':34}{'seeds':>6}" + "".join(f"{k:>18}" for k in keys)]
     for name in dict.fromkeys(r["name"] for r in rows):
         mine = [r for r in rows if r["name"] == name]
         if all("left_out" in r for r in mine): lines.append(f"{name:34}        not measured: {mine[0]['left_out'].partition('(')[0].strip()}"); continue
         values = {k: [r[k] for r in mine if k in r] for k in keys}
-        lines.append(f"{name:34}{len({r['seed'] for r in mine}):6}" + "".join(f"{np.mean(v):9.4g} ±{_half_width(v):5.2g}" if v else " "*16 for v in values.values()))
+        lines.append(f"{name:34}{len({r['seed'] for r in mine}):6}" + "".join(f"{np.mean(v):10.3g} ±{_half_width(v):6.2g}" if v else " "*18 for v in values.values()))
     return "\n".join(lines)
 
 def _half_width(values):
     "Half the width of the 95 % interval of the mean of `values`; nan for one value."
     n = len(values)
     return float(stats.t.ppf(0.975, n - 1)*np.std(values, ddof=1)/n**0.5) if n > 1 else float("nan")
+
+def differences(rows, key):
+    "Lines of text: how far each change moves `key` from the first row, seed by seed, with the 95 % interval of the mean."
+    first = rows[0]["name"]; base = {r["seed"]: r[key] for r in rows if r["name"] == first}
+    lines = [f"{'':34}{key + ' moves by':>18}"]
+    for name in dict.fromkeys(r["name"] for r in rows if key in r and r["name"] != first):
+        d = [r[key] - base[r["seed"]] for r in rows if r["name"] == name and key in r and r["seed"] in base]
+        lines.append(f"{name:34}{np.mean(d):+10.3g} ±{_half_width(d):6.2g}" + ("" if abs(np.mean(d)) > _half_width(d) else "   may be chance"))
+    return "\n".join(lines)

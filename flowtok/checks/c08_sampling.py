@@ -19,6 +19,9 @@ from ..sampling import guided, sample
 @exercise("08.1")
 def _08_1(answer):  # a function: field, x (b,n,d), t (b,), h -> x one step later
     field = lambda x, t: (t**2).view(-1, 1, 1) - x  # a velocity that changes with place and time
+    asked = []
+    def watched(x, t): asked.append(round(t.item(), 4)); return field(x, t)
+    answer(watched, torch.ones(1, 1, 1), torch.full((1,), 0.2), 0.1)
     def end(steps, dtype=torch.float64):
         x, h = torch.ones(1, 1, 1, dtype=dtype), 1/steps
         for k in range(steps): x = answer(field, x, torch.full((1,), k*h, dtype=dtype), h)
@@ -26,15 +29,19 @@ def _08_1(answer):  # a function: field, x (b,n,d), t (b,), h -> x one step late
     true = end(4000); rough, fine = abs(end(10) - true), abs(end(20) - true)
     assert rough < 0.02, f"ten steps end {rough:.3f} from the truth, worse than Euler: is the whole step made from x, with the second velocity?"
     assert fine < rough/3, f"twice the steps divide the error by {rough/fine:.1f}; a midpoint method has it divided by four. Is the time moved on by half a step as well?"
+    assert asked == [0.2, 0.25], f"accurate, but a step of 0.1 from t=0.2 asked at the times {asked}: the midpoint method asks twice, the second time half-way"
 
 # %% ../../nbs/solutions/08_sampling_solved.ipynb #e7a0b192
 @exercise("08.2")
-def _08_2(answer):  # three pairs of numbers: guidance 0, 1, 2
-    c, u = torch.tensor([3., 1.]), torch.tensor([1., 1.])
+def _08_2(answer):  # two pairs of numbers, for guidance 1 and 2, and a guidance
+    c, u = torch.tensor([3., 2.]), torch.tensor([4., 1.])
     velocity = lambda x, t, null: torch.where(null.view(-1, 1, 1).bool(), u, c).expand(len(x), 1, 2)
-    for s, mine in zip((0.0, 1.0, 2.0), answer, strict=True):
-        true = guided(velocity, s)(torch.zeros(1, 1, 2), torch.zeros(1))[0, 0]
-        assert torch.allclose(torch.as_tensor(mine, dtype=torch.float), true), f"guidance {s:g} does not answer {tuple(mine)}: start at u, and go s times the way from u to c"
+    says = lambda s: guided(velocity, s)(torch.zeros(1, 1, 2), torch.zeros(1))[0, 0]
+    assert len(answer) == 3, "hand in a pair, a pair and a number"
+    for s, mine in zip((1.0, 2.0), answer):
+        assert torch.allclose(torch.as_tensor(mine, dtype=torch.float), says(s)), f"guidance {s:g} does not answer {tuple(mine)}: start at u, and go s times the way from u to c"
+    across = says(float(answer[2]))[0].item()
+    assert abs(across) < 1e-4, f"with guidance {answer[2]:g} the point still moves by {across:g} to the {'right' if across > 0 else 'left'}"
 
 # %% ../../nbs/solutions/08_sampling_solved.ipynb #e985cdfe
 @exercise("08.3")

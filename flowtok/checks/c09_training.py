@@ -34,11 +34,11 @@ def _09_2(answer):  # a function: matrix (r,c) -> matrix (r,c)
 
 # %% ../../nbs/solutions/09_training_solved.ipynb #508e8ba7
 @exercise("09.3")
-def _09_3(answer):  # a function: decay -> lag
-    for beta in (0.5, 0.9, 0.99):
-        a, w = 0.0, 0
-        for _ in range(5000): w += 1; a = beta*a + (1 - beta)*w
-        assert abs(answer(beta) - (w - a)) < 0.01*max(1, w - a), f"with decay {beta} the average stays {w - a:.2f} steps behind, you say {answer(beta):.2f}: set lag = beta (lag + 1)"
+def _09_3(answer):  # a function: m -> lag
+    for m in (0.5, 0.9, 0.99):
+        average, weight = 0.0, 0
+        for _ in range(5000): weight += 1; average = m*average + (1 - m)*weight
+        assert abs(answer(m) - (weight - average)) < 0.01*max(1, weight - average), f"with m = {m} the average stays {weight - average:.2f} behind, you say {answer(m):.2f}: what does one more step do to a lag that has settled? The weight runs 1 ahead, the average follows, and the lag is what it was"
 
 # %% ../../nbs/solutions/09_training_solved.ipynb #dcaa484e
 @exercise("09.4")
@@ -49,6 +49,8 @@ def _09_4(answer):  # a loss for `fit`: model, batch, noise (a generator) -> dic
         torch.manual_seed(0 if stop is None else 1); model = nn.Linear(4, 4); model.weight.data = torch.eye(4); model.bias.data.zero_()
         cfg = TrainConfig(stop or 12, 16, 1e-3, schedule="constant")
         return [e["loss"] for e in fit(model, answer, lambda s: dict(x=x[order(s)]), cfg, out, seed=3, resume=True, save_every=6, progress=False)[1]]
+    alike = [answer(nn.Identity(), dict(x=x), generator(k, "09.4"))["loss"] for k in (0, 1)]
+    assert alike[0] != alike[1], "the noise is the same at every step: let the generator that the loss is given draw it"
     with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as halves:
         first, again = losses(whole), (losses(halves, 6), losses(halves))[1]
     assert abs(sum(first)/12 - 0.01) < 0.004, f"the loss is {sum(first)/12:.3f}; noise of width 0.1 that nobody can predict leaves 0.01"

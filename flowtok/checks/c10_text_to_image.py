@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 
 from ..core import generator, preset
-from ..data import read_scene
+from ..data import parse, read_scene
 from ..exercises import exercise
 from ..model import FlowTok
 from ..pipeline import load
@@ -37,6 +37,7 @@ def _10_1(answer):  # a dict: free attribute -> its most frequent value
 def _10_2(answer):  # a dict: collapsed, regression, unread -> a letter
     runs = dict(A=(0.30, 0.96, 0.95, 0.54), B=(0.001, 0.0003, 0.12, 0.0), C=(0.28, 0.95, 0.03, 0.60), D=(0.02, 0.05, 0.97, 0.05))
     assert set(answer) == {"collapsed", "regression", "unread"}, "hand in the three keys collapsed, regression and unread"
+    assert set(answer.values()) <= set(runs), "the values are letters, A to D"
     loss, width, right, spread = zip(*(runs[answer[k]] for k in ("collapsed", "regression", "unread")))
     assert width[2] > 0.5 and right[2] < 0.2, "unread: its source is alive, so that its loss is no smaller than a healthy one's, but captions are not drawn"
     assert right[1] > 0.9 and spread[1] < 0.2, "regression: captions are drawn right, and all pictures of a caption alike"
@@ -47,17 +48,29 @@ def _10_2(answer):  # a dict: collapsed, regression, unread -> a letter
 def _10_3(answer):  # a caption
     from flowtok.evaluation import accuracy
     pipe = _nano()
+    assert parse(answer) is not None, "that is not in the words of this world: take a caption like those of the lesson"
     right = {steps: accuracy(pipe.images([answer], steps), [answer])["right"] for steps in (1, 20)}
     assert right[20] == 1, "twenty steps do not draw that either: choose another caption"
     assert right[1] == 0, "one step is enough for that caption: choose one that leaves more open, for which the mean of all its pictures is no picture"
 
-# %% ../../nbs/solutions/10_text_to_image_solved.ipynb #442babe0
+# %% ../../nbs/solutions/10_text_to_image_solved.ipynb #4d8043c9
 @exercise("10.4")
-def _10_4(answer):  # a function: FlowTok, image (b,n,d), text (b,m,c), t (b,), noise (b,n,d), FlowLossConfig -> scalar
+def _10_4(answer):  # a function: Pipeline, captions, width, seed -> images (b,3,h,w)
+    pipe, captions = _nano(), ["a star"]*12 + ["a large red circle in the middle on white"]
+    images = {w: answer(pipe, captions, w, 1) for w in (0.0, 0.25, 1.0)}
+    assert torch.allclose(images[1.0], pipe.images(captions, seed=1), atol=1e-3), "with width 1 the pictures should be those of pipe.images: the same seed, 20 steps, and guidance as the preset has it"
+    assert torch.allclose(images[0.0][:12], images[0.0][:1].expand(12, -1, -1, -1), atol=1e-3), "with width 0 nothing is random any more: all pictures of a caption should be one and the same"
+    assert not torch.allclose(images[0.0][0], images[0.0][12], atol=1e-1), "with width 0 two captions draw the same picture: scale what the noise adds to the mean, and leave the mean alone"
+    spread = {w: x[:12].std(0).mean() for w, x in images.items()}
+    assert 0.01 < spread[0.25] < spread[1.0], "a quarter of the noise should leave some variety, and less than all of it"
+
+# %% ../../nbs/solutions/10_text_to_image_solved.ipynb #442babe0
+@exercise("10.5")
+def _10_5(answer):  # a function: FlowTok, image (b,n,d), text (b,m,c), t (b,), noise (b,n,d), FlowLossConfig -> scalar
     from flowtok.flow import flow_matching_loss
     from flowtok.text import alignment, text_kl
-    pipe, g = _nano(), generator(0, "10.4"); cfg = preset("nano").flow_loss
-    model = FlowTok(pipe.preset.flow).eval()
+    pipe, g = _nano(), generator(0, "10.5"); cfg = preset("nano").flow_loss
+    with torch.random.fork_rng(devices=[]): torch.manual_seed(0); model = FlowTok(pipe.preset.flow).eval()
     for p in model.parameters(): p.data.add_(0.02*torch.randn(p.shape, generator=g))
     text = pipe.text_encoder(pipe.text_encoder.tokenize(["a red circle on white", "a blue star on grey", "a green cross"]))
     image, noise, t = torch.randn(3, 16, 16, generator=g), torch.randn(3, 16, 16, generator=g), torch.rand(3, generator=g)

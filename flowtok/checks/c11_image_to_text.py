@@ -21,6 +21,7 @@ def _11_1(answer):  # a set of letters
     from flowtok.data import Scene, Shape
     scene = Scene("white", (Shape("circle", "red", "large", 0.5, 0.5),))
     said = dict(A="a red circle", B="a circle at the top left", C="a large shape on white", D="a red circle on black", E="a red ball")
+    assert set(answer) <= set(said), "hand in a set of letters, A to E"
     true = {k for k, t in said.items() if parse(t) is not None and all(true_of(scene, t).values())}
     for k in sorted(set(answer) ^ true):
         reason = "it is not in the words of this world" if parse(said[k]) is None else "all it states holds; a caption need not say everything" if k in true else "something it states does not hold"
@@ -58,3 +59,16 @@ def _11_4(answer):  # a function: Pipeline, captions, rounds -> lists of caption
     once = _nano().image_to_text(_nano().text_to_image(start, seed=0), seed=0)
     assert list(found[1]) == once, f"after one round the first caption is {once[0]!r}, yours {found[1][0]!r}: draw all captions at once with seed 0, and caption all pictures at once with seed 0"
     assert list(found[2]) == _nano().image_to_text(_nano().text_to_image(once, seed=0), seed=0), "the second round starts from what the first one said"
+
+# %% ../../nbs/solutions/11_image_to_text_solved.ipynb #180743f3
+@exercise("11.5")
+def _11_5(answer):  # a function: number of captions, number of words -> nats a word
+    import math
+    from collections import Counter
+    for k, m, part in ((4, 5, 0), (4, 5, 3), (8, 10, 2), (1, 6, 0)):
+        captions = [(1,)*part + (10 + i,) + (2,)*(m - part - 1) for i in range(k)]  # they part at one word
+        follows = Counter(c[:j + 1] for c in captions for j in range(m)) + Counter({(): k})
+        best = -sum(math.log(follows[c[:j + 1]]/follows[c[:j]]) for c in captions for j in range(m))/k/m
+        mine = float(answer(k, m))
+        assert mine > best - 1e-6, f"{mine:.3f} nats a word for {k} captions of {m} words: no reader can do that; the best one pays {best:.3f}. A word is free only where all captions that are left agree"
+        assert mine < best + 1e-6, f"{mine:.3f} nats a word for {k} captions of {m} words is more than the best reader pays, {best:.3f}: words that all captions share cost nothing, and a word once said is known"
