@@ -50,7 +50,7 @@ def _09_4(answer):  # a loss for `fit`: model, batch, noise (a generator) -> dic
         cfg = TrainConfig(stop or 12, 16, 1e-3, schedule="constant")
         return [e["loss"] for e in fit(model, answer, lambda s: dict(x=x[order(s)]), cfg, out, seed=3, resume=True, save_every=6, progress=False)[1]]
     alike = [answer(nn.Identity(), dict(x=x), generator(k, "09.4"))["loss"] for k in (0, 1)]
-    assert alike[0] != alike[1], "the noise is the same at every step: let the generator that the loss is given draw it"
+    assert alike[0] != alike[1], "the loss does not change with the generator that it is given: let that draw the noise, and add the noise to the target only"
     with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as halves:
         first, again = losses(whole), (losses(halves, 6), losses(halves))[1]
     assert abs(sum(first)/12 - 0.01) < 0.004, f"the loss is {sum(first)/12:.3f}; noise of width 0.1 that nobody can predict leaves 0.01"

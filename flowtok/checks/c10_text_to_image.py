@@ -56,12 +56,12 @@ def _10_3(answer):  # a caption
 # %% ../../nbs/solutions/10_text_to_image_solved.ipynb #4d8043c9
 @exercise("10.4")
 def _10_4(answer):  # a function: Pipeline, captions, width, seed -> images (b,3,h,w)
-    pipe, captions = _nano(), ["a star"]*12 + ["a large red circle in the middle on white"]
+    pipe, captions = _nano(), ["a star"]*8 + ["a large red circle in the middle on white"]
     images = {w: answer(pipe, captions, w, 1) for w in (0.0, 0.25, 1.0)}
     assert torch.allclose(images[1.0], pipe.images(captions, seed=1), atol=1e-3), "with width 1 the pictures should be those of pipe.images: the same seed, 20 steps, and guidance as the preset has it"
-    assert torch.allclose(images[0.0][:12], images[0.0][:1].expand(12, -1, -1, -1), atol=1e-3), "with width 0 nothing is random any more: all pictures of a caption should be one and the same"
-    assert not torch.allclose(images[0.0][0], images[0.0][12], atol=1e-1), "with width 0 two captions draw the same picture: scale what the noise adds to the mean, and leave the mean alone"
-    spread = {w: x[:12].std(0).mean() for w, x in images.items()}
+    assert torch.allclose(images[0.0][:8], images[0.0][:1].expand(8, -1, -1, -1), atol=1e-3), "with width 0 nothing is random any more: all pictures of a caption should be one and the same"
+    assert not torch.allclose(images[0.0][0], images[0.0][8], atol=1e-1), "with width 0 two captions draw the same picture: scale what the noise adds to the mean, and leave the mean alone"
+    spread = {w: x[:8].std(0).mean() for w, x in images.items()}
     assert 0.01 < spread[0.25] < spread[1.0], "a quarter of the noise should leave some variety, and less than all of it"
 
 # %% ../../nbs/solutions/10_text_to_image_solved.ipynb #442babe0
