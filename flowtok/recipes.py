@@ -9,7 +9,7 @@ __all__ = ['PARTS', 'shorten', 'open_run', 'joined', 'train_tokenizer', 'encode'
            'fitted', 'inherited', 'take_over', 'train_parts', 'train']
 
 # %% ../nbs/21_recipes.ipynb #45da4be8
-import hashlib, json, time, warnings
+import hashlib, json, time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from accelerate import PartialState
 from torch import nn
 from tqdm.auto import tqdm
 
-from .core import generator, rand, pick_device, preset, preset_from_dict, run_record, seed_all, show_images, write_json
+from .core import generator, rand, randn, pick_device, preset, preset_from_dict, run_record, seed_all, show_images, write_json
 from .captioning import ids_to_text, image_to_text_loss, text_autoencoder_loss
 from .data import Images, LatentCache, encode_dataset, open_data
 from .layers import DiagonalGaussian
@@ -203,12 +203,9 @@ def _vocabulary(data, cfg):
     if isinstance(data, LatentCache): return vocabulary_of(data.ids)
     return vocabulary_of(tokenize(sorted({t for i in range(len(data)) for t in data.texts(i)}), cfg.context))
 
-def _known(vocabulary, known, start, tune):
-    "The vocabulary of the model `start`, with the captions' new words if it is tuned; else says how many it lacks."
-    missing = set(vocabulary or ()) - set(known or vocabulary or ())
-    if tune and missing: return sorted({*known, *missing})
-    if missing: warnings.warn(f"{len(missing)} word pieces of the captions are unknown to {start}: to it they are all one", stacklevel=2)
-    return known
+def _all_words(vocabulary, known):
+    "The words that a model to start from knows, and those of the captions; None if it knows all there are."
+    return known and sorted({*known, *(vocabulary or ())})
 
 PARTS = ("train_tokenizer", "train_flow", "train_autoencoder", "train_caption")
 
@@ -285,11 +282,15 @@ def take_over(pipe, source, parts):
         if getattr(pipe, name) is not None: getattr(pipe, name).load_state_dict(getattr(source, name).state_dict())
 
 def _adopt(encoder, theirs):
-    "Copy the weights of a text encoder; words that it did not know keep the random vectors they have."
+    "Copy the weights of a text encoder; a word that it did not know gets a random vector of its own, as long as the others."
     state, mine = theirs.state_dict(), encoder.state_dict()
-    for key, value in state.items():
-        if value.shape == mine[key].shape: continue
-        state[key] = mine[key].index_copy(0, encoder.rows[theirs.vocabulary], value[theirs.rows[theirs.vocabulary]])
+    new = sorted({*(encoder.vocabulary or ())} - {*(theirs.vocabulary or ())})
+    for key in [k for k in state if state[k].shape != mine[k].shape]:
+        old, width = theirs.vocabulary, state[key].shape[1]
+        mine[key][encoder.rows[old]] = state[key][theirs.rows[old]]
+        mine[key][encoder.rows[new]] = state[key].std()*torch.stack([randn(width, generator=generator(encoder.cfg.seed, "word", w)) for w in new]).to(mine[key])
+        mine[key][-1] = state[key][-1]
+        state[key] = mine[key]
     encoder.load_state_dict(state)
 
 # %% ../nbs/21_recipes.ipynb #125c147d
@@ -336,7 +337,7 @@ def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_e
     if is_cache(data): images = tokens_of(data, source, p.text)
     else: images = Images(open_data(data, p.tokenizer.image_size, seed=seed, caption_column=caption_column, max_broken=max_broken, progress=progress), progress=progress)
     vocabulary = _vocabulary(getattr(images, "data", images), p.text)
-    if source: vocabulary = _known(vocabulary, source.text_encoder.vocabulary, start, tune)
+    if source: vocabulary = _all_words(vocabulary, source.text_encoder.vocabulary)
     seed_all(seed); pipe = Pipeline(asdict(p), vocabulary, pretrained=bool(p.text.pretrained) and source is None).to(device)
     if source: take_over(pipe, source, begun_from)
     if state.is_main_process: write_json(out/"settings.json", settings)
