@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/00_core_solved.ipynb #bd795ead
+# %% ../../nbs/solutions/00_core_solved.ipynb #e877ed5e
 import torch
 
-from ..core import generator, preset
+from ..core import preset
 from ..exercises import exercise
 
 # %% ../../nbs/solutions/00_core_solved.ipynb #23289b45
