@@ -1,6 +1,7 @@
-"The parts of site/build.py that need no mkdocs: pages of notebooks and of modules, and the check of links."
+"The site: pages of notebooks and of modules, the check of links, and a build."
 import base64
 import json
+import subprocess
 import sys
 
 import pytest
@@ -88,3 +89,10 @@ def test_broken_links_are_found(tmp_path):
     pages, count, broken = links.check(tmp_path, "/site/")
     assert (pages, count) == (2, 5)
     assert broken == ["a/index.html: ../b.html#there has no such anchor", "b.html: a#gone has no such anchor", "b.html: no.png is no file"]
+
+
+def test_site_is_built_and_its_links_resolve(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT/"site"/"build.py"), str(tmp_path/"site")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout.splitlines()[-1]
+    assert (tmp_path/"site"/"index.html").exists()
