@@ -5,23 +5,31 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/12_evaluation_solved.ipynb #ae19ae68
+# %% ../../nbs/solutions/12_evaluation_solved.ipynb #2f71a189
+from functools import lru_cache
+from itertools import product
+
 import torch
+from torch import nn
 
-from ..core import generator
-from ..data import Shapes, check as true_of, read_scene
-from ..evaluation import VALUES, accuracy, freedom
+from ..core import generator, to_tensor
+from ..data import BACKGROUNDS, POSITIONS, SIZES, Scene, Shape, Shapes, check as true_of, draw
+from ..evaluation import accuracy, fid, freedom, position_spread, to_bytes
 from ..exercises import exercise
-from ..protocols import interval
+from ..tokenizer_loss import psnr
 
-# %% ../../nbs/solutions/12_evaluation_solved.ipynb #a1c90870
+# %% ../../nbs/solutions/12_evaluation_solved.ipynb #f68a38bf
 @exercise("12.1")
-def _12_1(answer):  # a whole number of captions
-    width = lambda n: (lambda low, high: high - low)(*interval(0.94, int(n)))
-    assert width(answer) <= 0.0202, f"with {answer} captions the interval is {100*width(answer):.1f} points wide: it shrinks with the square root of the number"
-    assert width(0.95*answer) > 0.0198, f"that is more than needed: {int(0.95*answer)} do as well"
+def _12_1(answer):  # three numbers: share right, total variation of the background, spread of position
+    data = Shapes(3000, seed=3, captions=1, pair_share=0)
+    image = next(data[i]["image"] for i in range(3000) if all(true_of(data.scene(i), "a red circle").values()))
+    right, found = accuracy([image]*64, ["a red circle"]*64)["right"], freedom([image]*64, "a red circle")["total_variation"]
+    assert len(answer) == 3, "hand in three numbers: share right, total variation of the background, spread of position"
+    assert abs(answer[0] - right) < 1e-6, "right is the share of pictures in which everything is there that the caption names; that a picture comes twice does not matter to it"
+    assert abs(answer[1] - found["background"]) < 0.05, f"total variation is half the sum of the differences, over all {len(BACKGROUNDS)} backgrounds: the one that is always there, and those that never are"
+    assert abs(answer[2] - position_spread([image]*64, "a red circle")) < 1e-6, "the spread is a standard deviation: how far does the circle move from picture to picture?"
 
-# %% ../../nbs/solutions/12_evaluation_solved.ipynb #a1b4716c
+# %% ../../nbs/solutions/12_evaluation_solved.ipynb #cc95f4a3
 @exercise("12.2")
 def _12_2(answer):  # a function: number of values, number of draws -> mean total variation
     g = generator(0, "12.2")
@@ -31,23 +39,43 @@ def _12_2(answer):  # a function: number of values, number of draws -> mean tota
         true = 0.5*(shares - 1/k).abs().sum(1).mean().item()
         assert abs(answer(k, n) - true) < 0.1*true, f"{k} values, {n} draws: about {true:.3f} is to be expected, you say {answer(k, n):.3f}. Each share has standard deviation sqrt(p(1-p)/n), and the mean of |N(0,1)| is sqrt(2/pi)"
 
-# %% ../../nbs/solutions/12_evaluation_solved.ipynb #ec16bd09
-@exercise("12.3")
-def _12_3(answer):  # accuracy, and total variation of the background
-    data = Shapes(3000, seed=3, captions=1, pair_share=0)
-    image = next(data[i]["image"] for i in range(3000) if all(true_of(data.scene(i), "a red circle").values()))
-    report, right = freedom([image]*64, "a red circle"), accuracy([image]*64, ["a red circle"]*64)["right"]
-    assert abs(answer[0] - right) < 1e-6, f"its accuracy is {right:.0%}: every picture fits the caption"
-    assert abs(answer[1] - report["total_variation"]["background"]) < 0.05, f"one of {len(VALUES['background'])} backgrounds gets all, the others nothing: half the sum of the differences is not {answer[1]}"
+# %% ../../nbs/solutions/12_evaluation_solved.ipynb #377740df
+class _Quarters(nn.Module):
+    "The mean colour of each quarter of a picture: 12 features."
+    num_features = 12
+    def forward(self, x): return nn.functional.adaptive_avg_pool2d(x.float()/255, 2).flatten(1)
 
-# %% ../../nbs/solutions/12_evaluation_solved.ipynb #e24c1d40
+def _judge(x, y):
+    "PSNR in dB, and the distance of the two sets of mean colours."
+    meter = fid(_Quarters()); meter.update(to_bytes(x), real=True); meter.update(to_bytes(y), real=False)
+    return psnr(y.clamp(0, 1), x).item(), meter.compute().item()
+
+@exercise("12.3")
+def _12_3(answer):  # two functions: images (b,3,h,w) -> images (b,3,h,w)
+    data = Shapes(100, seed=12); x = torch.stack([data[i]["image"] for i in range(100)])
+    (first, far), (second, near) = (_judge(x, f(x.clone())) for f in answer)
+    assert far < 1e-3, f"the first function: the distance of the sets is {far:.4f}. The same pictures in all make the same mean and covariance"
+    assert first < 15, f"the first function: {first:.1f} dB are too good. PSNR compares each picture with the one that stands in its place"
+    assert second > 30, f"the second function: {second:.1f} dB are too few. An error of e in every pixel is -20 log10(e) dB"
+    assert near > 0.005, f"the second function: the distance of the sets is only {near:.4f}. Errors that differ from pixel to pixel cancel in a mean colour: which do not?"
+
+# %% ../../nbs/solutions/12_evaluation_solved.ipynb #9b20e8c1
+@lru_cache
+def _red_circles():
+    "The nine drawings of a red circle on white that training has, by size and place, and their caption."
+    from flowtok.data import split_of
+    scenes = {(s, w): Scene("white", (Shape("circle", "red", s, *POSITIONS[w]),)) for s, w in product(SIZES, POSITIONS)}
+    return {k: to_tensor(draw(v)) for k, v in scenes.items() if split_of(v) == "seen"}, "a red circle on white"
+
 @exercise("12.4")
-def _12_4(answer):  # a function: images (b,3,h,w), captions -> two shares
-    data = Shapes(40, seed=5, captions=1, detail="full")
-    x, captions = torch.stack([data[i]["image"] for i in range(40)]), [data.texts(i)[0] for i in range(40)]
-    x[:10] = torch.rand(10, 3, 32, 32, generator=generator(0, "12.4")); captions[10:20] = captions[11:20] + captions[10:11]
-    readable = [s is not None for s in map(read_scene, x)]
-    right = [r and all(true_of(read_scene(i), c).values()) for r, i, c in zip(readable, x, captions)]
-    a, b = answer(x, captions)
-    assert abs(b - sum(readable)/40) < 1e-6, f"{sum(readable)} of 40 pictures can be read"
-    assert abs(a - sum(right)/sum(readable)) < 1e-6, f"{sum(right)} pictures are right, of {sum(readable)} that can be read: divide by those"
+def _12_4(answer):  # a function: list of images (3,h,w), caption -> a number
+    nine, text = _red_circles()
+    ask = lambda keys: float(answer([nine[k] for k in keys], text))
+    five = [k for k in nine if k[0] == ("small" if "bottom" in k[1] else "large")]
+    fooled = [k for k in five for _ in range(1 if k[1] == "at the top left" else 2)]
+    assert abs(ask(list(nine)) - 0) < 1e-3, f"each of the nine drawings once is just what training has: 0, not {ask(list(nine)):.3f}. Combinations that were held out do not occur (`split_of`)"
+    assert abs(ask([next(iter(nine))]*9) - 8/9) < 1e-3, f"one drawing nine times: one of nine combinations has all, you say {ask([next(iter(nine))]*9):.3f}"
+    assert abs(ask(fooled) - 4/9) < 1e-3, f"nine pictures, of only five kinds: size and place each have their true shares, but four of nine combinations never come. You say {ask(fooled):.3f}: compare shares of *combinations* (size and place together)"
+    black = to_tensor(draw(Scene("black", (Shape("circle", "red", "small", 0.5, 0.5),))))
+    assert abs(float(answer([*nine.values(), black], text)) - 0) < 1e-3, "a picture that does not keep the caption's promises is left out, as in `freedom`"
+    assert float(answer([black]*3, text)) == 1, "when no picture is right, it is 1"

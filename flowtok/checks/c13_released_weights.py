@@ -6,6 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/solutions/13_released_weights_solved.ipynb #6045866a
+from dataclasses import replace
+
 import torch
 
 from ..core import generator, preset
@@ -25,7 +27,6 @@ def _13_1(answer):  # a function: three matrices (c,c) -> (3c,c)
 # %% ../../nbs/solutions/13_released_weights_solved.ipynb #ec1b8a45
 @exercise("13.2")
 def _13_2(answer):  # a function: FlowTok -> dict of tensors under the release's names
-    from dataclasses import replace
     torch.manual_seed(0); cfg = replace(preset("nano").flow, balance_width=0); model = FlowTok(cfg)
     for p in model.parameters(): p.data.add_(0.02*torch.randn(p.shape, generator=generator(0, "13.2")))
     state = answer(model)
@@ -43,3 +44,32 @@ def _13_3(answer):  # a function: state dict -> "B", "XL" or "H"
     try: said = answer(build(preset("nano"))["flow"].state_dict())
     except ValueError as e: assert str(preset("nano").flow.width) in str(e), f"the error should say which width was found, {preset('nano').flow.width}; it says {str(e)!r}"
     else: raise AssertionError(f"nano is none of the three, and is taken for {said}")
+
+# %% ../../nbs/solutions/13_released_weights_solved.ipynb #86e29bde
+@exercise("13.4")
+def _13_4(answer):  # a function: FlowConfig, state dict, x (b,n,d), t (b,), null (b,) bool, velocities (b,n,d) -> number of heads
+    for heads in (3, 8):
+        cfg = replace(preset("nano").flow, width=48, depth=2, heads=heads, mlp_width=96, balance_width=0)
+        with torch.random.fork_rng(devices=[]): torch.manual_seed(0); model = FlowTok(cfg).eval()
+        g = generator(0, "13.4")
+        for p in model.parameters(): p.data.add_(0.1*torch.randn(p.shape, generator=g))
+        x, t, null = torch.randn(4, cfg.n_tokens, cfg.latent_dim, generator=g), torch.rand(4, generator=g), torch.tensor([0, 1, 0, 1]).bool()
+        with torch.no_grad(): v = model.velocity(x, t, null)
+        found = answer(replace(cfg, heads=1), model.state_dict(), x, t, null, v)
+        assert cfg.width % found == 0, f"a width of {cfg.width} does not split into {found} heads"
+        other = FlowTok(replace(cfg, heads=found)).eval(); other.load_state_dict(model.state_dict())
+        with torch.no_grad(): off = ((other.velocity(x, t, null) - v).abs().max()/v.std()).item()
+        assert found == heads, f"with {found} heads the state loads without a word, and the velocities are off by {off:.2f} standard deviations: which number gives the velocities that came with it?"
+
+# %% ../../nbs/solutions/13_released_weights_solved.ipynb #2e2a6631
+@exercise("13.5")
+def _13_5(answer):  # a function: velocity (x, t) -> (b,n,d), tokens z (b,n,d), steps, late in [0,1] -> tokens (b,n,d)
+    z, asked = torch.zeros(2, 3, 1), []
+    def clock(x, t): asked.append(float(t[0])); return t[:, None, None].expand_as(x)
+    for steps, late in ((4, 0), (10, 0.5), (5, 1)):
+        asked.clear(); end = answer(clock, z, steps, late).mean().item()
+        assert len(asked) == steps, f"{steps} steps ask {steps} times, yours {len(asked)} times"
+        assert max(abs(a - (k + late)/steps) for k, a in enumerate(asked)) < 1e-4, f"with {steps} steps and late={late} question k belongs to time (k + late)/{steps}; you ask at {[round(a, 3) for a in asked]}"
+        assert abs(end - (steps - 1 + 2*late)/(2*steps)) < 1e-4, f"for v = t the walk ends at {end:.3f}: is every step of length 1/{steps}?"
+    first = answer(lambda x, t: x, z + 1, 3, 1)
+    assert torch.allclose(first, torch.full_like(z, (4/3)**3)), "only the time is late: the tokens that are asked about are those at the beginning of the step"

@@ -6,33 +6,93 @@
 __all__ = []
 
 # %% ../../nbs/solutions/14_full_scale_solved.ipynb #aa868f56
-from ..core import preset
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..core import TrainConfig, preset
 from ..cost import gflop, image_cost
+from ..dit import DiT
 from ..exercises import exercise
+from ..training import Run, gradients
 
 # %% ../../nbs/solutions/14_full_scale_solved.ipynb #8aa51717
+@lru_cache
+def _image_cost(*args): return image_cost(*args)
+
 @exercise("14.1")
 def _14_1(answer):  # a function: name of a preset, steps -> images per second
     for name, steps in (("XL", 20), ("B", 50)):
-        true = 0.4*200/image_cost(name, steps)
-        assert abs(answer(name, steps) - true) < 0.01*true, f"{name} with {steps} steps: {image_cost(name, steps):.2f} TFLOP an image and 80 TFLOP/s make {true:.0f} images/s, you say {answer(name, steps):.0f}"
+        true = 0.4*200/_image_cost(name, steps)
+        assert abs(answer(name, steps) - true) < 0.01*true, f"{name} with {steps} steps: an image costs {_image_cost(name, steps):.2f} TFLOP. How many of them fit into what the program reaches in a second? You say {answer(name, steps):.0f}"
 
 # %% ../../nbs/solutions/14_full_scale_solved.ipynb #50dd2ad6
+@lru_cache
+def _gflop(p): return gflop(p)
+
 @exercise("14.2")
 def _14_2(answer):  # two factors
-    from dataclasses import replace
     p = preset("XL"); n = p.flow.n_tokens//2
     small = replace(p, tokenizer=replace(p.tokenizer, n_tokens=n), flow=replace(p.flow, n_tokens=n))
-    before, after = gflop(p), gflop(small)
+    before, after = _gflop(p), _gflop(small)
     for part, mine in zip(("velocity", "decoder"), answer, strict=True):
         true = before[part]/after[part]
-        assert abs(mine - true) < 0.06, f"the {part} takes {before[part]:.0f} GFLOP with {p.flow.n_tokens} tokens and {after[part]:.0f} with {n}: not a factor of {mine}"
+        assert abs(mine - true) < 0.06, f"{mine} is not the factor of the {part}: which tokens go through it, and how many of them are image tokens?"
+
+# %% ../../nbs/solutions/14_full_scale_solved.ipynb #0ef7ee14
+def _held(cfg, width=64):
+    "A small network, and the bytes that a real training of it holds in the middle of a step."
+    with torch.random.fork_rng(devices=[]): torch.manual_seed(0); model = DiT(replace(preset("nano").flow, width=width, depth=2, heads=2, mlp_width=4*width))
+    run = Run(model, lambda model, batch, noise: dict(loss=model(batch["x"], batch["t"]).square().mean()), cfg)
+    batch = dict(x=torch.ones(2, 16, 16), t=torch.ones(2))
+    gradients(run, batch, None); run.update(); gradients(run, batch, None)
+    tensors = [*model.parameters(), *(p.grad for p in model.parameters()), *run.ema.module.parameters()]
+    tensors += [v for o in run.optimizers for state in o.state.values() for v in state.values() if torch.is_tensor(v)]
+    return model, sum(v.numel()*v.element_size() for v in tensors)
+
+@exercise("14.3")
+def _14_3(answer):  # a function: model, TrainConfig -> bytes
+    for cfg in (TrainConfig(2, 2, 1e-3), TrainConfig(2, 2, 1e-3, muon_lr=1e-3)):
+        model, true = _held(cfg); n = sum(p.numel() for p in model.parameters())
+        mine = answer(model, cfg)
+        assert abs(mine/true - 1) < 0.01, (f"with {'Muon and AdamW' if cfg.muon_lr else 'AdamW'} you count {mine/n:.1f} bytes a parameter, too {'few' if mine < true else 'many'}: "
+            "the weights, their gradients, their averaged copy, and what each optimiser remembers (notebook 09)")
 
 # %% ../../nbs/solutions/14_full_scale_solved.ipynb #36b44393
-@exercise("14.3")
-def _14_3(answer):  # depth and width
+@exercise("14.4")
+def _14_4(answer):  # depth and width
     depth, width = answer; f = preset("XL").flow
     count = lambda d, w: d*18*w*w
     assert width % 64 == 0 and 20 <= depth <= 28, "the width is a multiple of 64, the depth from 20 to 28"
     share = count(depth, width)/count(f.depth, f.width)
     assert abs(share - 0.5) < 0.025, f"{depth} blocks of width {width} have {share:.0%} of XL's parameters ({f.depth} blocks of width {f.width})"
+
+# %% ../../nbs/solutions/14_full_scale_solved.ipynb #38151be8
+class _Look(nn.Module):
+    "Cross-attention of tokens (b,n,w) to text (b,m,c)."
+    def __init__(self, w, c, heads):
+        super().__init__()
+        self.heads, self.q, self.kv, self.out = heads, nn.Linear(w, w), nn.Linear(c, 2*w), nn.Linear(w, w)
+
+    def forward(self, x, text):
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (self.q(x), *self.kv(text).chunk(2, -1)))
+        return self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+def _counted(call):
+    with FlopCounterMode(display=False) as counter, torch.no_grad(): call()
+    return counter.get_total_flops()/1e9
+
+@exercise("14.5")
+def _14_5(answer):  # a function: FlowConfig, number of text tokens -> GFLOP
+    for name, n, m in (("XL", 77, 0), ("B", 2048, 0), ("XL", 77, 77), ("B", 256, 2048)):
+        f = replace(preset(name).flow, n_tokens=n)
+        with torch.device("meta"):
+            net, x, look, text = DiT(f), torch.empty(1, n, f.latent_dim), _Look(f.width, f.text_width, f.heads), torch.empty(1, m, f.text_width)
+            own, cross = _counted(lambda: net(x, torch.empty(1))), f.depth*_counted(lambda: look(torch.empty(1, n, f.width), text)) if m else 0
+        mine = answer(f, m); true = own + cross
+        where = "" if m else " Per block: query, key and value, the output of attention, two layers of the MLP; then what grows with the square of n."
+        where = where or " The text goes through two of the four linear layers of the look, the image tokens through the other two; then every token is compared with every word, twice."
+        assert abs(mine/true - 1) < 0.02, f"{name} with {n} tokens and {m} text tokens: you count {mine/true:.2f} times the operations. A multiplication and an addition are two.{where}"

@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 
 import torch
+from PIL import Image
 
-from ..core import to_pil
+from ..core import generator, to_pil, to_tensor
 from ..data import Shapes
 from ..exercises import exercise
 from ..shards import Shards, ShuffledShards, index_shard
@@ -47,4 +48,43 @@ def _16_3(answer):  # a function: near -> mean number of topics in a batch
     for near in (1, 2, 8):
         order = ShuffledShards([100]*8, 32, 0, near)
         true = sum(len({int(i)//100 for i in order(s)}) for s in range(25))/25
-        assert abs(answer(near) - true) < 0.01, f"with near={near} a batch has {true:.2f} topics on average, you say {answer(near):.2f}: sample i is of topic i//100, and 25 batches make an epoch"
+        assert abs(answer(near) - true) < 0.01, f"with near={near} you say {answer(near):.2f} topics, which is {'more' if answer(near) > true else 'fewer'} than there are: sample i is of topic i//100, and 25 batches make an epoch"
+
+# %% ../../nbs/solutions/16_shards_solved.ipynb #63775662
+def _jpeg(i):
+    "A drawing of 96 pixels as the bytes of a JPEG."
+    out = io.BytesIO(); to_pil(Shapes(8, 96, seed=4)[i]["image"]).save(out, "JPEG", quality=95); return out.getvalue()
+
+def _noticed(jpeg):
+    "What the pass says to a shard with one sample that has this picture; None if it finds no fault."
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(Path(folder)/"a.tar", "w") as tar:
+            for name, content in (("0.jpg", jpeg), ("0.txt", b"a drawing")): entry = tarfile.TarInfo(name); entry.size = len(content); tar.addfile(entry, io.BytesIO(content))
+        faults = index_shard(Path(folder)/"a.tar")[1]
+    return faults[0][1] if faults else None
+
+@exercise("16.4")
+def _16_4(answer):  # a function: bytes of a JPEG -> bytes
+    for good in map(_jpeg, (0, 1, 4)):
+        bad = answer(good)
+        assert len(bad) == len(good), f"the file had {len(good)} bytes and has {len(bad)}: damage it, and leave its length"
+        changed = sum(a != b for a, b in zip(good, bad))
+        assert changed <= 32, f"{changed} bytes are changed, 32 are allowed"
+        assert (said := _noticed(bad)) is None, f"the pass notices: {said}. A decoder goes on reading until the picture is full: which bytes does it need to find its way, and which say no more than what the pixels are?"
+        before, after = (to_tensor(Image.open(io.BytesIO(b))) for b in (good, bad))
+        assert (off := (before - after).abs().mean()) > 0.03, f"nobody would see it: the pixels are off by {off:.3f} on average. The header of a JPEG says how to decode, the pixels come after it"
+
+# %% ../../nbs/solutions/16_shards_solved.ipynb #f42b18e3
+@exercise("16.5")
+def _16_5(answer):  # a function: n, size of the buffer, torch.Generator -> order (n,)
+    for n, size in ((100, 1), (7, 20), (1000, 30)):
+        order = torch.as_tensor(answer(n, size, generator(0, "16.5", size)))
+        assert order.shape == (n,) and torch.equal(order.sort().values, torch.arange(n)), f"each of {n} samples comes once; yours are {len(order)}, {len(order.unique())} of them different. What is left in the buffer at the end?"
+        early = (order - torch.arange(n) - size + 1).max().item()
+        assert early <= 0, f"with a buffer of {size} a sample comes {early} places before it can have been read"
+    assert not torch.equal(order, torch.as_tensor(answer(n, size, generator(1, "16.5", size)))), "another generator gives the same order: draw from the one that is handed over"
+    n, size = 20_000, 50
+    places = torch.as_tensor(answer(n, size, generator(0, "16.5"))).argsort()[1000:-1000] - torch.arange(1000, n - 1000)
+    assert abs(places.float().mean()) < 3, f"samples come {places.float().mean():.0f} places late on average: as many are drawn as are read"
+    assert abs(places.float().std() - size) < 0.1*size, (f"a sample is moved by {places.float().std():.0f} places (standard deviation). A buffer of {size} that is always full lets each sample wait "
+        f"for {size} draws on average, and moves it by {size}: is the next one read after every draw?")

@@ -16,11 +16,12 @@ from ..evaluation import fid
 from ..exercises import exercise
 from ..protocols import interval
 
-# %% ../../nbs/solutions/19_protocols_solved.ipynb #2502197d
+# %% ../../nbs/solutions/19_protocols_solved.ipynb #a74f4dc0
 @exercise("19.1")
-def _19_1(answer):  # True or False
-    (_, high), (low, _) = interval(0.941, 1000), interval(0.953, 1000)
-    assert answer is (high < low), f"A's interval ends at {high:.3f}, B's begins at {low:.3f}"
+def _19_1(answer):  # a whole number of captions
+    apart = lambda n: interval(0.953, int(n))[0] - interval(0.941, int(n))[1]
+    assert apart(1.02*answer) > 0, f"with {answer} captions each the intervals still overlap, by {-100*apart(answer):.2f} points: their width falls with the square root of the number"
+    assert apart(0.98*answer) < 0, f"{answer} are more than it takes: there the intervals are {100*apart(answer):.2f} points apart"
 
 # %% ../../nbs/solutions/19_protocols_solved.ipynb #283d2fa4
 @exercise("19.2")
@@ -30,14 +31,46 @@ def _19_2(answer):  # a function: two counts -> a probability
         true = min(1.0, 2*sum(math.comb(n, i) for i in range(k, n + 1))/2**n)
         assert abs(answer(a, b) - true) < 1e-6, f"for {a} and {b} it is {true:.4f}, you say {answer(a, b):.4f}: sum the binomial coefficients from the larger count up, over 2^n, and take both sides (at most 1)"
 
-# %% ../../nbs/solutions/19_protocols_solved.ipynb #a37aa44f
+# %% ../../nbs/solutions/19_protocols_solved.ipynb #5d40a925
 @exercise("19.3")
-def _19_3(answer):  # a function: features (n,c), features (m,c) -> a number
+def _19_3(answer):  # a function: list of numbers -> (low, high)
+    g = generator(0, "19.3")
+    for n in (3, 5):
+        draws, hits = 70 + 4*torch.randn(2000, n, generator=g), 0
+        for values in draws.tolist():
+            low, high = answer(values)
+            assert low <= sum(values)/n <= high, f"the mean of {[round(v, 1) for v in values]} is not within {low:.1f} to {high:.1f}"
+            hits += low <= 70 <= high
+        assert hits/2000 > 0.935, (f"with {n} seeds your interval holds the true mean in {hits/20:.1f} % of 2,000 trials, not in 95. The standard deviation is itself estimated from {n} numbers "
+            "(n-1 below the root), the mean is known to its n-th part's root, and for so few 1.96 is not enough: whose distribution knows that?")
+        assert hits/2000 < 0.97, f"with {n} seeds your interval holds the true mean in {hits/20:.1f} % of 2,000 trials: wider than it need be for 95 %. Is it that of the *mean*?"
+
+# %% ../../nbs/solutions/19_protocols_solved.ipynb #a37aa44f
+@exercise("19.4")
+def _19_4(answer):  # a function: features (n,c), features (m,c) -> a number
     class Colours(nn.Module):
         num_features = 6
         def forward(self, x): return x.float().div(255).unfold(2, 4, 4).mean((3, 4)).flatten(1)[:, :6]
-    g = generator(0, "19.3"); a, b = (torch.randint(lo, hi, (300, 3, 8, 8), generator=g).to(torch.uint8) for lo, hi in ((0, 256), (0, 180)))
+    g = generator(0, "19.4"); a, b = (torch.randint(lo, hi, (300, 3, 8, 8), generator=g).to(torch.uint8) for lo, hi in ((0, 256), (0, 180)))
     meter = fid(Colours()); meter.update(a, real=True); meter.update(b, real=False)
     true = meter.compute().item(); yours = float(answer(Colours()(a), Colours()(b)))
     assert abs(yours - true) < 1e-3*max(1, true), f"torchmetrics has {true:.5f}, you have {yours:.5f}: the trace of the root of AB is the sum of the square roots of its eigenvalues"
     assert abs(float(answer(Colours()(a), Colours()(a)))) < 1e-3, "a set is not at distance 0 from itself"
+
+# %% ../../nbs/solutions/19_protocols_solved.ipynb #c30bcf44
+def _of_equals(n, c, g, repeats=8):
+    "Mean Frechet distance of two samples `(n,c)` of the same normal distribution."
+    found = []
+    for _ in range(repeats):
+        x, y = (torch.randn(n, c, generator=g, dtype=torch.float64) for _ in range(2))
+        a, b = torch.cov(x.T), torch.cov(y.T)
+        found.append((x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2*torch.linalg.eigvals(a @ b).real.clamp(min=0).sqrt().sum())
+    return torch.stack(found).mean().item()
+
+@exercise("19.5")
+def _19_5(answer):  # a function: number of samples, number of features -> FID to expect
+    g = generator(0, "19.5")
+    for n, c in ((1000, 6), (1000, 24), (2000, 48), (4000, 96)):
+        true = _of_equals(n, c, g); mine = float(answer(n, c)); means = 2*c/n
+        assert mine > 1.05*means or means > 0.9*true, f"{n} samples, {c} features: the means alone make {means:.4f}, two samples together {true:.4f}. How far are the covariances off?"
+        assert abs(mine/true - 1) < 0.15, f"{n} samples, {c} features: {true:.4f} measured, {mine:.4f} is your formula. How many means are estimated, and how many covariances? Each is off by a variance of 1/n or 2/n, in both samples"
