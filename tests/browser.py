@@ -108,9 +108,9 @@ def shoot(page, folder, name):
     folder.mkdir(parents=True, exist_ok=True)
     view = page.locator(".jp-WindowedPanel-outer").first
     height, step = view.evaluate("e => e.scrollHeight"), 800
-    for k in range(min(40, -(-height//step))):
+    for k in range(min(12, -(-height//step))):
         view.evaluate(f"e => e.scrollTop = {k*step}"); page.wait_for_timeout(250)
-        page.screenshot(path=folder/f"{name}-{k:02}.png")
+        page.screenshot(path=folder/f"{name}-{k:02}.png", animations="disabled", timeout=10_000)
 
 
 def main():
