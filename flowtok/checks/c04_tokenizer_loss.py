@@ -5,9 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/04_tokenizer_loss_solved.ipynb #20e1715a
-import math
-
+# %% ../../nbs/solutions/04_tokenizer_loss_solved.ipynb #542ae59f
 import torch
 
 from ..core import generator
@@ -23,14 +21,14 @@ def _04_1(answer):  # two numbers, in dB
         true = psnr(x + error, x).item()
         assert abs(mine - true) < 0.06, f"an error of {error} is not {mine} dB: -10 log10 of the mean *squared* error, and a factor of two in the error is a factor of four there"
 
-# %% ../../nbs/solutions/04_tokenizer_loss_solved.ipynb #3a22a430
+# %% ../../nbs/solutions/04_tokenizer_loss_solved.ipynb #46d2f464
 @exercise("04.2")
 def _04_2(answer):  # two numbers
     grid = torch.linspace(0, 1, 1001)
     squared = 0.5*grid**2 + 0.5*(1 - grid)**2
     absolute = 0.7*grid + 0.3*(1 - grid)
-    assert abs(answer[0] - grid[squared.argmin()]) < 0.005, "squared error asks for the mean of what may be there"
-    assert abs(answer[1] - grid[absolute.argmin()]) < 0.005, "absolute error asks for the median: what is there more often"
+    assert abs(answer[0] - grid[squared.argmin()]) < 0.005, "squared error: write down the mean of (y - 0)^2 and (y - 1)^2 and look for the y where its slope is zero"
+    assert abs(answer[1] - grid[absolute.argmin()]) < 0.005, "absolute error: what does the answer cost if you raise it a little, 70 times too high against 30 times nearer?"
 
 # %% ../../nbs/solutions/04_tokenizer_loss_solved.ipynb #43999387
 @exercise("04.3")
@@ -41,14 +39,27 @@ def _04_3(answer):  # a function: spread s, KL weight -> noise sigma
         best = grid[cost.argmin()].item()
         assert abs(answer(s, w) - best) < 0.01, f"with spread {s} and weight {w} the cheapest noise is {best:.3f}, you say {answer(s, w):.3f}: try the sum on a grid of sigmas"
 
-# %% ../../nbs/solutions/04_tokenizer_loss_solved.ipynb #b449f4a0
+# %% ../../nbs/solutions/04_tokenizer_loss_solved.ipynb #dcb9e497
 @exercise("04.4")
-def _04_4(answer):  # a function: mean (b,n,d), logvar (b,n,d) -> two scalars
-    g = generator(0, "04.4")
-    mean, logvar = 2 + 3*torch.randn(4000, 2, 3, generator=g), torch.full((4000, 2, 3), math.log(0.04))
+def _04_4(answer):  # a function: sigma -> step
+    mean = 20*torch.randn(200_000, generator=generator(0, "04.4"))
+    for sigma in (0.3, 1.0):
+        step = float(answer(sigma))
+        assert step > 0, f"a step of {step:g} cannot be rounded to"
+        off = ((mean/step).round()*step - mean).square().mean().sqrt().item()
+        assert abs(off - sigma) < 0.01*sigma, f"rounded to multiples of {step:.2f}, numbers are off by {off:.3f}, with noise by {sigma}: a rounded number is off by anything from minus to plus half a step, evenly. What is the variance of that?"
+
+# %% ../../nbs/solutions/04_tokenizer_loss_solved.ipynb #8ceb6769
+@exercise("04.5")
+def _04_5(answer):  # a function: mean (b,n,d), logvar (b,n,d) -> two scalars
+    g, spread, noise = generator(0, "04.5"), torch.tensor([0.5, 1.0, 2.0]), torch.tensor([1.0, 2.0, 3.0])
+    mean = 1 + spread*torch.randn(4000, 2, 3, generator=g)
+    logvar = (noise*torch.tensor([0.4, 1.6]).repeat(2000)[:, None, None]).log().expand_as(mean)
     rate, gap = answer(mean, logvar); total = DiagonalGaussian(mean, logvar).kl().mean()
     assert abs(float(rate + gap - total)) < 1e-2, f"rate and gap together are the mean KL, {total:.2f}"
-    true = 6*0.5*(4 + 9.04 - 1 - math.log(9.04))
-    assert abs(float(gap) - true) < 0.05*true, f"the gap should be near {true:.1f}: half of (mean^2 + variance - 1 - log variance) of the overall distribution, for each of the 6 numbers"
+    one, v = DiagonalGaussian(torch.ones(1, 2, 3), (spread**2 + noise).log().expand(1, 2, 3)), float(gap)
+    true, forgot = one.kl().item(), DiagonalGaussian(one.mean, (spread**2).log().expand(1, 2, 3)).kl().item()
+    assert abs(v - forgot) > 0.05*true, "the overall variance is not only that of the means: a sample has its noise besides"
+    assert abs(v - true) < 0.03*true, f"the gap should be near {true:.1f}, yours is {v:.1f}: a mean and a variance (not a log-variance) for each of the n*d numbers, over images; the KL of each, summed"
     doubled = answer(mean.repeat(2, 1, 1), logvar.repeat(2, 1, 1))
     assert abs(float(doubled[0] - rate)) < 1e-2*float(rate), "every image twice changes the rate: use means over images, not sums"

@@ -24,13 +24,13 @@ def _05_1(answer):  # a set of whole numbers from 0 to 7
     assert set(answer) <= changed, f"{sorted(set(answer) - changed)[0]} stays as it is: a token sees those before it only"
     assert set(answer) >= changed, f"{sorted(changed - set(answer))[-1]} changes too: every token from the changed one on sees it"
 
-# %% ../../nbs/solutions/05_text_solved.ipynb #9e0adc9b
+# %% ../../nbs/solutions/05_text_solved.ipynb #6a851069
 @exercise("05.2")
 def _05_2(answer):  # two numbers: the best width, and the cost of one number at width 0.1
     best, nats = answer
-    cost = lambda sigma: text_kl(DiagonalGaussian(torch.zeros(1, 1, 1), torch.full((1, 1, 1), 2*math.log(sigma)))).item()
-    assert all(cost(best) <= cost(best*f) for f in (0.9, 1.1)), "a width a tenth away is cheaper: where is the derivative of sigma^2 - 1 - log sigma^2 zero?"
-    assert abs(nats - cost(0.1)) < 0.02, f"at width 0.1 a number does not cost {nats}: logvar is log sigma^2, and half of (sigma^2 - 1 - log sigma^2) is asked for"
+    cost = lambda sigma: text_kl(DiagonalGaussian(torch.zeros(1, 1, 1, dtype=torch.float64), torch.full((1, 1, 1), 2*math.log(sigma), dtype=torch.float64))).item()
+    assert best > 0 and all(cost(best) <= cost(best*f) for f in (0.97, 1.03)), "a width a little away is cheaper: where is the slope of sigma^2 - 1 - log sigma^2 zero?"
+    assert abs(nats - cost(0.1)) < 0.02, f"at width 0.1 a number does not cost {nats:.2f}: logvar is log sigma^2, and half of (sigma^2 - 1 - log sigma^2) is asked for"
 
 # %% ../../nbs/solutions/05_text_solved.ipynb #6502918a
 @exercise("05.3")
@@ -40,10 +40,21 @@ def _05_3(answer):  # a function: number of captions in the batch -> the lowest 
         lowest = contrastive_loss(z, z, torch.tensor(math.log(1000.0))).item()
         assert abs(float(answer(b)) - lowest) < 1e-3, f"with {b} captions the loss stops at {lowest:.3f}, you say {float(answer(b)):.3f}: which rows can still be told apart, and what does a coin toss cost the two others?"
 
-# %% ../../nbs/solutions/05_text_solved.ipynb #90efaf22
+# %% ../../nbs/solutions/05_text_solved.ipynb #c92ff549
 @exercise("05.4")
-def _05_4(answer):  # a function: z, target (b,n,d), same (b,b), log_temperature -> a scalar
-    g = generator(0, "05.4"); z, target = torch.randn(2, 6, 3, 2, generator=g)
+def _05_4(answer):  # a function: means a and b (n,d), widths (n,d), factor -> share of samples of a nearer to a
+    g = generator(0, "05.4"); a, noise = torch.randn(3, 2, generator=g), torch.randn(40_000, 3, 2, generator=g)
+    b, sigma = a + torch.tensor([[2., 0.5], [1., 0.], [0.2, 0.1]]), torch.tensor([[0.5, 1.], [0.7, 4.], [2., 3.]])
+    for factor in (0.5, 1.0, 2.0, 5.0):
+        z = a + factor*sigma*noise
+        share = ((z - a).flatten(1).norm(dim=1) < (z - b).flatten(1).norm(dim=1)).float().mean().item()
+        mine = float(answer(a, b, sigma, factor))
+        assert abs(mine - share) < 0.015, f"widened by {factor:g}, {100*share:.0f} % of 40,000 samples are nearer to a, you say {100*mine:.0f} %: only the noise along b - a matters, the border stands half-way, and numbers in which a and b are equal count for nothing"
+
+# %% ../../nbs/solutions/05_text_solved.ipynb #440434a8
+@exercise("05.5")
+def _05_5(answer):  # a function: z, target (b,n,d), same (b,b), log_temperature -> a scalar
+    g = generator(0, "05.5"); z, target = torch.randn(2, 6, 3, 2, generator=g)
     alone = torch.eye(6, dtype=torch.bool)
     assert torch.allclose(answer(z, target, alone), contrastive_loss(z, target), atol=1e-5), "without doubles it is not the contrastive loss of the lesson: both directions, and their mean?"
     y = torch.eye(6)[:, None]; y[1] = y[0]; same = alone.clone(); same[0, 1] = same[1, 0] = True

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/06_flow_solved.ipynb #6548fa4d
+# %% ../../nbs/solutions/06_flow_solved.ipynb #d7193664
 import torch
 
 from ..core import generator
 from ..exercises import exercise
 from ..flow import flow_matching_loss, interpolate, velocity_target
+from ..sampling import sample
 
 # %% ../../nbs/solutions/06_flow_solved.ipynb #46b74a6f
 @exercise("06.1")
@@ -40,12 +41,32 @@ def _06_3(answer):  # a function: points (b,n,d), times (b,), the source (n,d) -
     loss = flow_matching_loss(lambda x, t: answer(x, t, s), s.expand_as(x1), x1, t)
     assert loss.mean() < 1e-6, f"the loss is {loss.mean():.3f}, not zero: from x_t = (1-t) s + t x1 the image follows, and from it the velocity"
 
-# %% ../../nbs/solutions/06_flow_solved.ipynb #f2b05fd5
+# %% ../../nbs/solutions/06_flow_solved.ipynb #a70fe65d
 @exercise("06.4")
-def _06_4(answer):  # a function: places (b,), time, mean and standard deviation of the targets -> velocities (b,)
-    m, s, steps = 2.0, 0.5, 400
-    x = torch.randn(20_000, generator=generator(0, "06.4"), dtype=torch.float64)
+def _06_4(answer):  # a function: velocity (x, t), source (b,n,d), steps, k -> the end foreseen after k steps (b,n,d)
+    g, steps, asked, last = generator(0, "06.4"), 5, [], []
+    x0, push = torch.randn(2, 3, 3, 2, generator=g)
+    def field(x, t): asked.append((tuple(t.shape), round(float(t.flatten()[0]), 3))); return torch.sin(3*x) + push*t.view(-1, 1, 1)
+    def straight_on(x, t, null=None):  # from step k on the velocity stays as it is
+        if len(last) <= k: last.append(field(x, t))
+        return last[-1]
+    for k in range(steps):
+        last.clear(); true = sample(straight_on, x0, steps); asked.clear()
+        guess = answer(field, x0, steps, k); times = [t for _, t in asked]
+        assert all(shape == (3,) for shape, _ in asked), "the velocity is asked with one time for each sample, (b,)"
+        assert times == [round(i/steps, 3) for i in range(k + 1)], f"with k={k} of {steps} steps the velocity is asked at the times {times}: k steps ask at 0, 1/steps, ..., and one more answer points to the end"
+        assert guess.shape == x0.shape and torch.allclose(guess, true, atol=1e-5), f"with k={k} of {steps} steps the guess is not where the last velocity leads: how much of the way is left after k steps?"
+
+# %% ../../nbs/solutions/06_flow_solved.ipynb #67ece06c
+@exercise("06.5")
+def _06_5(answer):  # a function: places (b,), time, mean and standard deviation of the targets -> velocities (b,)
+    m, s, steps, g = 2.0, 0.5, 400, generator(0, "06.5")
+    x = torch.randn(20_000, generator=g, dtype=torch.float64)
     for k in range(steps): x = x + answer(x, (k + 0.5)/steps, m, s)/steps
     assert abs(x.mean() - m) < 0.05, f"walked along your velocity, the samples end with mean {x.mean():.2f} instead of {m}: at the middle of the cloud the velocity is m"
     assert abs(x.std() - s) < 0.02, f"they end with width {x.std():.2f} instead of {s}: how does the velocity change with the distance from the middle, t m?"
-    assert torch.allclose(answer(torch.zeros(1), 0.0, m, s), torch.tensor(m)), "at t=0 nothing is known of the target: from x=0 the mean way is m"
+    x0, x1 = torch.randn(2, 100_000, generator=g, dtype=torch.float64); x1 = m + s*x1
+    for t in (0.0, 0.3, 0.8):
+        place = (1 - t)*x0 + t*x1; error = x1 - x0 - answer(place, t, m, s)
+        slope = ((error*place).mean() - error.mean()*place.mean())/place.var()
+        assert abs(slope) < 0.03, f"your walk arrives as it should, but at t={t} it is not the mean of the lines that pass: what is left of their velocity still {'rises' if slope > 0 else 'falls'} with the place, by {abs(slope):.2f} for each unit. Are the two ends of a line independent in your formula?"

@@ -5,12 +5,18 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/07_dit_solved.ipynb #f898ad88
+# %% ../../nbs/solutions/07_dit_solved.ipynb #dd90a503
+from copy import deepcopy
+from functools import lru_cache
+
 import torch
 
 from ..core import FlowConfig, generator
+from ..data import Shapes
 from ..dit import DiT, DiTBlock
 from ..exercises import exercise
+from ..flow import flow_matching_loss
+from ..pipeline import load
 
 # %% ../../nbs/solutions/07_dit_solved.ipynb #24d20e11
 @exercise("07.1")
@@ -43,10 +49,35 @@ def _07_3(answer):  # a function that changes a DiT in place
         assert net(x, t).abs().mean() > 1e-3, "now it answers nothing at all"
     assert all(torch.equal(v, before[k]) for k, v in net.named_parameters()), "a trained weight has changed: the positions are a buffer, not a weight"
 
-# %% ../../nbs/solutions/07_dit_solved.ipynb #c31486db
+# %% ../../nbs/solutions/07_dit_solved.ipynb #648d9a0b
+@lru_cache
+def _nano():
+    "The trained network, and the text tokens and image tokens (b,n,d) of 64 drawings."
+    pipe, data = load("nano", device="cpu").requires_grad_(False), Shapes(64, seed=9)
+    image = pipe.tokenizer.normalize(pipe.tokenizer.encode(torch.stack([data[i]["image"] for i in range(64)])).mean)
+    return pipe.flow.dit, pipe.source([data.texts(i)[0] for i in range(64)], 0)[1], image
+
 @exercise("07.4")
-def _07_4(answer):  # a function: block, tokens (b,n,c), condition (b,c) -> tokens (b,n,c)
-    g = generator(0, "07.4"); block = DiTBlock(32, 4, 64)
+def _07_4(answer):  # a function that closes a DiTBlock in place, and the number of the block that is missed most
+    close, k = answer; assert k in range(4), f"there is no block {k}: they are 0, 1, 2 and 3"
+    g, block = generator(0, "07.4"), DiTBlock(32, 4, 64)
+    for p in block.parameters(): p.data = 0.3*torch.randn(p.shape, generator=g)
+    before = {n: p.clone() for n, p in block.named_parameters()}
+    x, c = torch.randn(4, 5, 32, generator=g), torch.randn(4, 32, generator=g)
+    with torch.no_grad(): close(block); after = block(x, c)
+    assert all(torch.equal(p, before[n]) for n, p in block.named_parameters() if not n.startswith("ada")), "more than ada has changed: closing is the work of the gates alone"
+    left = (after - x).abs().mean().item()
+    assert left < 1e-6, f"the block still moves its tokens, by {left:.2g} on average: ada answers with shift, scale, gate, shift, scale, gate, 'width' numbers each; both gates must be zero for every condition, so what about weight and bias?"
+    dit, z, image = _nano(); t, losses = torch.rand(64, generator=g), []
+    for i in range(4):
+        net = deepcopy(dit)
+        with torch.no_grad(): close(net.blocks[i]); losses.append(flow_matching_loss(net, z, image, t).mean().item())
+    assert losses[k] == max(losses), f"without block {k} the flow loss is {losses[k]:.2f}, and another block is missed more: close one at a time and measure. A gate says how far a door is open, not how much goes through it"
+
+# %% ../../nbs/solutions/07_dit_solved.ipynb #e9ecb744
+@exercise("07.5")
+def _07_5(answer):  # a function: block, tokens (b,n,c), condition (b,c) -> tokens (b,n,c)
+    g = generator(0, "07.5"); block = DiTBlock(32, 4, 64)
     for p in block.parameters(): p.data = 0.3*torch.randn(p.shape, generator=g)
     x, c = torch.randn(2, 5, 32, generator=g), torch.randn(2, 32, generator=g)
     class Parts: norm1, attn, norm2, mlp, ada = block.norm1, block.attn, block.norm2, block.mlp, block.ada
