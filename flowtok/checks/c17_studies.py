@@ -5,48 +5,100 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/17_studies_solved.ipynb #23d88b3b
+# %% ../../nbs/solutions/17_studies_solved.ipynb #845cb9ba
+import tempfile
+
 import numpy as np
+import torch
 from scipy import stats
 
 from ..core import generator, preset
 from ..exercises import exercise
-from ..studies import changed
-from ..tokenizer import ImageTokenizer
+from ..studies import STUDIES, study
+from ..tokenizer import Block, ImageTokenizer
 
-# %% ../../nbs/solutions/17_studies_solved.ipynb #5b6571d8
+# %% ../../nbs/solutions/17_studies_solved.ipynb #c53ae748
 @exercise("17.1")
-def _17_1(answer):  # a dict: 8 and 32 -> difference in parameters
-    size = lambda p: sum(q.numel() for q in ImageTokenizer(p.tokenizer).parameters())
-    for d in (8, 32):
-        true = size(changed(preset("nano"), {"tokenizer.latent_dim": d})) - size(preset("nano"))
-        assert answer.get(d) == true, f"with {d} numbers a token it is {true:+}, you say {answer.get(d)}: the encoder's last layer makes means and log-variances, the decoder's first reads samples"
+def _17_1(answer):  # a number
+    x = np.random.default_rng(0).normal(size=(20_000, 1 + 18, 3)); d = x[:, 1:] - x[:, :1]
+    marked = abs(d.mean(-1)) > stats.t.ppf(0.975, 2)*d.std(-1, ddof=1)/3**0.5
+    true, yours = marked.sum(1).mean(), float(answer)
+    assert yours > 0.5*true, "twenty thousand such studies, drawn here, have more of them: what does a 95 % interval miss, and how many intervals are there?"
+    assert abs(yours - true) < 0.05, f"twenty thousand such studies, drawn here, have {'fewer' if yours > true else 'more'}: an interval misses in one case of twenty, whatever the number of seeds"
 
-# %% ../../nbs/solutions/17_studies_solved.ipynb #915d6510
+# %% ../../nbs/solutions/17_studies_solved.ipynb #7b77e76f
 @exercise("17.2")
-def _17_2(answer):  # a function: values -> low, high
-    for n in (2, 3, 10):
-        x = generator(0, "17.2").initial_seed() % 97/97 + np.linspace(0, 0.1, n)**1.5
-        true = stats.t.interval(0.95, n - 1, x.mean(), x.std(ddof=1)/n**0.5)
-        assert np.allclose(answer(list(x)), true, atol=1e-6), f"for {n} values it is {true[0]:.4f} to {true[1]:.4f}: mean, plus and minus t (n-1 degrees of freedom) times the standard deviation (over n-1) over the root of n"
+def _17_2(answer):  # a function: standard deviation of what a seed's rows share, and of what is a row's own -> a number
+    g = generator(0, "17.2"); draw = lambda width: width*torch.randn(200_000, generator=g, dtype=torch.float64)
+    for shared, own in ((2.0, 1.0), (0.0, 1.0), (0.5, 2.0)):
+        common = draw(shared); same = (common + draw(own)) - (common + draw(own)); other = (draw(shared) + draw(own)) - (draw(shared) + draw(own))
+        true, yours = (other.std()/same.std()).item(), float(answer(shared, own))
+        assert shared or abs(yours - 1) < 0.02, f"when the rows of a seed have nothing in common pairing buys nothing: 1, not {yours:.2f}"
+        assert abs(yours - true**2) > 0.02*true or shared == 0, "that is the ratio of the variances: intervals are as wide as standard deviations"
+        assert abs(yours - true) < 0.02*true, f"shared {shared}, own {own}: drawn at random it is {'less' if yours > true else 'more'} than {yours:.2f}. What is left of the shared part in the difference of two rows of one seed, and what of two different seeds?"
 
-# %% ../../nbs/solutions/17_studies_solved.ipynb #ec30427a
+# %% ../../nbs/solutions/17_studies_solved.ipynb #b5cd317d
+def _tokenizer():
+    "A fresh tokenizer of nano's sizes, the same every time."
+    with torch.random.fork_rng(devices=[]): torch.manual_seed(0); return ImageTokenizer(preset("nano").tokenizer)
+
 @exercise("17.3")
-def _17_3(answer):  # a function: rows, name a, name b, key -> list of differences
-    rows = [dict(name=n, seed=s, psnr=v) for n, s, v in (("x", 2, 5.0), ("y", 0, 1.5), ("x", 0, 1.0), ("y", 2, 5.25), ("x", 1, 3.0), ("z", 1, 9.0))] + [dict(name="y", seed=1, left_out="not measured")]
-    yours = [float(v) for v in answer(rows, "x", "y", "psnr")]
-    assert len(yours) == 2, f"two seeds have both rows (seed 1 of y was not measured), you give {len(yours)} differences"
-    assert yours == [0.5, 0.25], f"y minus x is 0.5 for seed 0 and 0.25 for seed 2, you say {yours}: pair rows by their seed, not by their place"
+def _17_3(answer):  # a function that changes an ImageTokenizer in place
+    t, x = _tokenizer(), torch.rand(2, 3, 32, 32, generator=generator(0, "17.3"))
+    with torch.no_grad(): before = t.decode(t.encode(x).mean)
+    old = {id(p) for p in t.parameters()}; blocks = [m for m in t.modules() if isinstance(m, Block)]
+    with torch.random.fork_rng(devices=[]): torch.manual_seed(1); answer(t)
+    with torch.no_grad(): y = t.decode(t.encode(x).mean)
+    new = [[p for p in b.parameters() if id(p) not in old] for b in blocks]
+    assert any(new), "nothing has been added: no block has a parameter that it did not have"
+    assert all(new), f"{sum(not n for n in new)} of {len(blocks)} blocks have nothing new: encoder and decoder both have some"
+    assert old <= {id(p) for p in t.parameters()}, "some of the trained weights are gone: put your part beside the old one, not in its place"
+    assert torch.allclose(y, before, atol=1e-5), f"the images change by {(y - before).abs().mean():.3f} before anything is trained: what your part adds must be exactly zero at the start"
+    reached = set()
+    for _ in range(2):
+        t.zero_grad(); (t.decode(t.encode(x).mean) - x).square().mean().backward()
+        reached |= {id(p) for n in new for p in n if p.grad is not None and p.grad.abs().max() > 0}
+        with torch.no_grad():
+            for p in (p for n in new for p in n if id(p) in reached): p -= p.grad
+    stuck = sum(id(p) not in reached for n in new for p in n if p.ndim > 1)
+    assert not stuck, f"{stuck} of the new matrices have no gradient, at the first step or at the second, and stay as they are for ever. A product of two factors that are both zero has no gradient in either: let only the last of them begin at zero"
+    with torch.no_grad(): assert not torch.allclose(t.decode(t.encode(x).mean), before, atol=1e-5), "after two steps of gradient descent the images are still the same"
 
-# %% ../../nbs/solutions/17_studies_solved.ipynb #176efe16
+# %% ../../nbs/solutions/17_studies_solved.ipynb #f9910b18
 @exercise("17.4")
-def _17_4(answer):  # a function that changes an ImageTokenizer in place
-    import torch
-    torch.manual_seed(0); t = ImageTokenizer(preset("nano").tokenizer); z = torch.randn(2, 16, 16, generator=generator(0, "17.4"))
-    before, seen = sum(p.numel() for p in t.parameters()) - sum(p.numel() for p in t.decoder.smooth.parameters()), []
-    t.decoder.smooth.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
-    with torch.no_grad():
-        t.decode(z); answer(t); y = t.decode(z)
-    assert y.shape == (2, 3, 32, 32), f"images have another shape now: {tuple(y.shape)}"
-    assert torch.allclose(y, seen[0], atol=1e-5) or torch.allclose(y, (seen[0] + 1)/2, atol=1e-5), "what comes out is not what went into the convolution: put something in its place that hands its input on"
-    assert sum(p.numel() for p in t.parameters()) == before, "another number of parameters has gone than those of the convolution"
+def _17_4(answer):  # a function (variant, seed, steps) -> dict with "right", images (8,3,h,w)
+    variants = {"as it is": {}, "the same again": {}, "any picture": dict(guidance=0.0)}
+    before = STUDIES.pop("17.4", None)
+    try:
+        STUDIES["17.4"] = (variants, answer)
+        with tempfile.TemporaryDirectory() as folder: rows = study("17.4", folder, (0, 1), 4, lambda row: None)
+    finally: STUDIES.pop("17.4") if before is None else STUDIES.update({"17.4": before})
+    assert all("right" in r for r in rows), "a row lacks right: return a dict with it, and pictures"
+    got = {(r["name"], r["seed"]): r["right"] for r in rows}
+    assert all(got["as it is", s] == got["the same again", s] for s in (0, 1)), "the same change under two names gives two numbers in one seed: what is drawn at random must depend on the seed only"
+    assert all(got["any picture", s] < 0.2 for s in (0, 1)), "guidance 0 asks for any picture, and still most captions are right: does the variant reach `images`? And `None` takes the preset's, 0 does not"
+    assert all(got["as it is", s] > 0.6 for s in (0, 1)), "the bundled model should have most captions right that name everything"
+    (_, a), (_, b), (_, c) = answer({}, 0, 4), answer({}, 1, 4), answer(dict(guidance=1.15), 0, 4)
+    assert torch.is_tensor(a) and a.shape == (8, 3, 32, 32), "hand back the first eight images beside the row: a tensor (8,3,32,32)"
+    assert (a - b).abs().mean() > 0.02, "seeds 0 and 1 draw the same pictures: let captions and noise depend on the seed"
+    assert (a - c).abs().mean() < 0.1, "with a slightly different guidance, seed 0 draws quite other pictures: all changes of one seed should have its captions and its noise"
+
+# %% ../../nbs/solutions/17_studies_solved.ipynb #a938258b
+def _study_rows(rng, changes, seeds, effects=()):
+    "Rows of a study in which the first changes have these effects and the others none."
+    common, lines = rng.normal(size=seeds), []
+    for k in range(changes + 1):
+        effect = effects[k - 1] if 0 < k <= len(effects) else 0.0
+        lines += [dict(name=f"change {k}" if k else "as it is", seed=s, score=float(common[s] + effect + 0.1*rng.normal())) for s in range(seeds)]
+    return lines + [dict(name="not measured", seed=0, left_out="its network could not be fetched")]
+
+@exercise("17.5")
+def _17_5(answer):  # a function: rows, key -> list of names
+    rng = np.random.default_rng(0)
+    found = [list(answer(_study_rows(rng, 12, 3), "score")) for _ in range(400)]
+    false = sum(map(bool, found))/len(found)
+    assert false < 0.075, f"of 400 studies in which nothing matters, {false:.0%} have a discovery all the same; 5 % are allowed. With 12 changes there are 12 chances to be wrong: how sure must each of them be?"
+    for seeds, effect in ((3, 50.0), (5, 2.0), (12, -0.4)):
+        found = [sorted(answer(_study_rows(rng, 12, seeds, (effect, 0.0, -effect)), "score")) for _ in range(20)]
+        missed = sum(not {"change 1", "change 3"} <= set(f) for f in found)
+        assert missed < 10, f"effects of {effect:+} and {-effect:+}, own noise 0.1, {seeds} seeds: at least one of the two is missed in {missed} of 20 studies. Compare seed by seed, in both directions, and divide the 5 % by no more than the number of changes"

@@ -5,39 +5,87 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/18_control_solved.ipynb #5d451d90
+# %% ../../nbs/solutions/18_control_solved.ipynb #c53e5cf5
 from dataclasses import replace
+from functools import lru_cache
+from inspect import signature
 
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from ..control import CrossAttention, NoiseFlow, control_config, noise_loss
-from ..core import FlowLossConfig, generator, preset
+from ..control import NoiseFlow, control_config
+from ..core import generator, preset
+from ..dit import DiTBlock
 from ..exercises import exercise
 from ..model import FlowTok
 
-# %% ../../nbs/solutions/18_control_solved.ipynb #a9050326
+# %% ../../nbs/solutions/18_control_solved.ipynb #3b38fd15
+@lru_cache
+def _sizes(): return control_config(preset("nano"))
+
+def _control(wake=True):
+    "A fresh control of nano's size, the same every time; `wake` gives what starts at zero small random weights."
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0); net = NoiseFlow(_sizes()).eval()
+        if wake:
+            for m in (*(b.cross.proj for b in net.blocks), *(b.ada[1] for b in net.blocks), net.final.linear): nn.init.normal_(m.weight, std=0.1)
+    return net
+
 @exercise("18.1")
-def _18_1(answer):  # two truth values: FlowTok's tokens change, the control's velocity changes
-    torch.manual_seed(0); p = preset("nano"); g = generator(0, "18.1")
-    a = torch.randn(1, 16, p.flow.text_width, generator=g); b = a.clone(); b[:, 3] += 1
-    f, c = FlowTok(replace(p.flow, balance_width=0)).eval(), NoiseFlow(control_config(p)).eval()
-    x, t, null = torch.randn(1, 16, 16, generator=g), torch.zeros(1), torch.zeros(1, dtype=torch.bool)
-    with torch.no_grad(): true = (not torch.allclose(f.project(a).mean, f.project(b).mean), not torch.allclose(c.velocity(x, t, c.read(a), null), c.velocity(x, t, c.read(b), null)))
-    for name, mine, fact in zip("AB", answer, true, strict=True):
-        assert mine is fact, f"{name} is {fact}: " + ("the projector carries every feature into the tokens from the start" if name == "A" else "the look starts at zero, and so does the output: a fresh control answers the same to every caption")
+def _18_1(answer):  # letters
+    g = generator(0, "18.1"); width = preset("nano").flow.text_width
+    a, b = torch.randn(2, 1, 16, width, generator=g); x, t, no = torch.randn(1, 16, 16, generator=g), torch.full((1,), 0.3), torch.tensor([False])
+    with torch.random.fork_rng(devices=[]): torch.manual_seed(0); flow = FlowTok(replace(preset("nano").flow, balance_width=0)).eval()
+    with torch.no_grad():
+        differs = lambda f: (f(a) - f(b)).abs().max().item() > 1e-4
+        said = lambda net: lambda text: net.velocity(x, t, net.read(text), no)
+        true = dict(A=differs(lambda text: flow.project(text).mean), B="text" in signature(flow.velocity).parameters, C=False, D=differs(said(_control(False))), E=differs(said(_control())))
+    why = dict(A="FlowTok's source is made of the text", B="what FlowTok's velocity is given is a place and a time, and nothing else",
+               C="the control starts at noise, whatever it is asked for", D="its looks, and its output, start at zero", E="once it is awake, every block looks at the text")
+    for letter, fact in true.items():
+        assert (letter in answer) == fact, f"{letter}: {why[letter]}"
 
-# %% ../../nbs/solutions/18_control_solved.ipynb #318495d1
+# %% ../../nbs/solutions/18_control_solved.ipynb #7197687c
 @exercise("18.2")
-def _18_2(answer):  # a function: width, width of the context -> number of parameters
-    for w, c in ((64, 32), (128, 128)):
-        true = sum(p.numel() for p in CrossAttention(w, 4, c).parameters())
-        assert answer(w, c) == true, f"width {w} with a context of {c} has {true}, you say {answer(w, c)}: queries from the tokens, keys and values from the context, an output; each with a bias"
+def _18_2(answer):  # a function: number of tokens, width -> share between 0 and 1
+    for n, w in ((16, 128), (64, 128), (256, 64), (1024, 64)):
+        block = DiTBlock(w, 4, 4*w); x, flop = torch.randn(1, n, w), {}
+        for name, part in dict(attn=block.attn, mlp=block.mlp).items():
+            with FlopCounterMode(display=False) as counter, torch.no_grad(): part(x)
+            flop |= {name: counter.get_total_flops(), "weights of attn": 2*n*sum(m.weight.numel() for m in part.modules() if isinstance(m, nn.Linear))} if name == "attn" else {name: counter.get_total_flops()}
+        true, yours = (flop["attn"] - flop["weights of attn"])/(flop["attn"] + flop["mlp"]), float(answer(n, w))
+        assert yours < 1, f"a share is below 1, not {yours:.3g}"
+        assert abs(yours - true) < 0.02*true, (f"{n} tokens of width {w}: counted, the share is {'smaller' if yours > true else 'larger'} than {yours:.4f}. A query meets n keys, "
+            "and a mean of n values comes back, w multiplications each; the weights are four matrices of w times w, and two of w times 4w")
 
-# %% ../../nbs/solutions/18_control_solved.ipynb #3c6ca27f
+# %% ../../nbs/solutions/18_control_solved.ipynb #f068678e
 @exercise("18.3")
-def _18_3(answer):  # two numbers
-    g = generator(0, "18.3"); torch.manual_seed(0); net = NoiseFlow(control_config(preset("nano")))
-    with torch.no_grad(): start = noise_loss(net, torch.randn(512, 16, 16, generator=g), torch.randn(512, 16, preset("nano").flow.text_width, generator=g), FlowLossConfig(), g)["loss"].item()
-    t = torch.linspace(0, 1, 100_001, dtype=torch.float64); learnt = (1/((1 - t)**2 + t**2)).mean().item()
-    assert abs(answer[0] - start) < 0.05, f"a fresh network answers 0, and the loss is {start:.2f}: the variance of a difference of two independent standard normals"
-    assert abs(answer[1] - learnt) < 0.02, f"not {answer[1]:.3f}: the integral of 1/((1-t)^2 + t^2) from 0 to 1 is an arctangent"
+def _18_3(answer):  # a function: time -> number
+    g = generator(0, "18.3"); x0, x1 = torch.randn(2, 400_000, generator=g, dtype=torch.float64)
+    for t in (0.0, 0.2, 0.5, 0.7, 1.0):
+        x, v = (1 - t)*x0 + t*x1, x1 - x0
+        slope = (x*v).mean()/(x*x).mean(); true, yours = (v - slope*x).square().mean().item(), float(answer(t))
+        assert yours > 0 and abs(yours - true) < 0.02*true, f"t={t}: the best network has a loss that is {'smaller' if yours > true else 'larger'} than {yours:.3f}. " + (
+            "x_t tells something of x1 - x0: how much of its variance is explained?" if yours > true else "nothing tells both numbers from their one mixture: which part of x1 - x0 stays open?")
+
+# %% ../../nbs/solutions/18_control_solved.ipynb #19278763
+def _case():
+    "A control that is awake, text features of two captions, and noise."
+    g = generator(0, "18.4"); net = _control()
+    return net, torch.randn(2, 16, preset("nano").flow.text_width, generator=g), torch.randn(2, 16, 16, generator=g)
+
+@exercise("18.4")
+def _18_4(answer):  # a function: NoiseFlow, text features (b,m,k), noise (b,n,d), steps -> image tokens (b,n,d)
+    net, text, noise = _case(); true, calls = net.draw(text, noise, 5), []
+    hooks = [b.cross.kv.register_forward_hook(lambda module, inputs, output: calls.append(len(output))) for b in net.blocks]
+    hooks += [layer.register_forward_hook(lambda module, inputs, output: calls.append(0)) for layer in net.layers]
+    try:
+        with torch.no_grad(): z = answer(net, text, noise, 5)
+    finally:
+        for hook in hooks: hook.remove()
+    assert z.shape == true.shape and torch.allclose(z, true, atol=1e-4), f"not the tokens that draw gives: off by {(z - true).abs().max():.3f} at most" if z.shape == true.shape else f"tokens are {tuple(true.shape)}, yours {tuple(z.shape)}"
+    asked = sum(c > 0 for c in calls)
+    assert asked <= len(net.blocks), f"keys and values are made {asked} times in 5 steps; {len(net.blocks)} blocks need no more than one each: what do they depend on, and what not?"
+    assert len(calls) - asked <= len(net.layers), "the layers that read the text run more than once: what they give is the same at every step"
+    with torch.no_grad(): assert torch.allclose(net.draw(text, noise, 5), true, atol=1e-6), "the network is no longer what it was: leave it as you found it"

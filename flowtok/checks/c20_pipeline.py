@@ -5,46 +5,91 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/solutions/20_pipeline_solved.ipynb #3b7da755
+# %% ../../nbs/solutions/20_pipeline_solved.ipynb #71632e09
 from functools import lru_cache
 
 import torch
 
-from ..data import read_scene
+from ..evaluation import accuracy, caption_set
 from ..exercises import exercise
-from ..pipeline import load
-from ..sampling import sample
+from ..pipeline import Pipeline, load
+from ..sampling import guided, sample
 
-# %% ../../nbs/solutions/20_pipeline_solved.ipynb #e2781467
+# %% ../../nbs/solutions/20_pipeline_solved.ipynb #9ad1bf79
 @lru_cache
 def _nano(): return load("nano", device="cpu")
 
+class _Counted:
+    "Stands for a pipeline whose velocity is zero: notes how many rows each call has."
+    def __init__(self): self.preset, self.rows = _nano().preset, []
+    def source(self, captions, seed): return torch.zeros(len(captions), 16, 128), torch.zeros(len(captions), 16, 16)
+    def velocity(self, x, t, null=None): self.rows.append(len(x)); return torch.zeros_like(x)
+    def decode(self, z, features=None): return torch.zeros(len(z), 3, 32, 32)
+
 @exercise("20.1")
-def _20_1(answer):  # a function: Pipeline -> dict of colour -> how often
-    scenes = [read_scene(x) for x in _nano().images(["a star"]*32, seed=0)]
-    true = {}
-    for s in scenes:
-        if s: true[s.shapes[0].colour] = true.get(s.shapes[0].colour, 0) + 1
-    mine = dict(answer(_nano()))
-    assert sum(mine.values()) == sum(true.values()), f"{sum(true.values())} of the 32 pictures can be read, you count {sum(mine.values())}"
-    assert mine == true, f"the counts differ: {true} here; are all 32 drawn by one call? A caption's noise depends on its place in the list"
+def _20_1(answer):  # three pairs: calls, rows of all calls together
+    asked = ((5, {}), (5, dict(guidance=1.0)), (600, {}))
+    assert len(answer) == 3 and all(len(pair) == 2 for pair in answer), "hand in three pairs: how many calls, and how many rows in all of them together"
+    for letter, (n, kw), (calls, rows) in zip("ABC", asked, answer):
+        pipe = _Counted(); Pipeline.images(pipe, ["a star"]*n, **kw)
+        assert rows == sum(pipe.rows), f"{letter}: {'fewer' if rows > sum(pipe.rows) else 'more'} rows than {rows}. " + ("Guidance of 1 is off: what is asked then?" if kw else "Guidance compares two answers for each caption")
+        assert calls == len(pipe.rows), f"{letter}: {'fewer' if calls > len(pipe.rows) else 'more'} calls than {calls}. " + ("All captions that fit into a `batch` go together: how many such batches are there?" if n > 256 else "All captions go through the network together, and so do the two questions of guidance")
 
-# %% ../../nbs/solutions/20_pipeline_solved.ipynb #25e0c2fd
+# %% ../../nbs/solutions/20_pipeline_solved.ipynb #b1b88d15
 @exercise("20.2")
-def _20_2(answer):  # a function: Pipeline, caption -> lengths of the steps (20,)
-    pipe = _nano()
-    for caption in ("a large blue star on white", "a cross"):
-        _, z = pipe.source([caption], 0)
-        path = sample(pipe.velocity, z, 20, pipe.preset.guidance, pipe.preset.grid, shared=True, trajectory=True)
-        true = (path[1:] - path[:-1]).square().mean((1, 2, 3)).sqrt(); yours = torch.as_tensor(answer(pipe, caption))
-        assert yours.shape == (20,), f"twenty steps have twenty lengths, not {tuple(yours.shape)}: ask for the trajectory"
-        assert torch.allclose(yours.float(), true, rtol=0.02), f"the first step is {true[0]:.3f} long, yours {yours[0]:.3f}: is the guidance that of the preset?"
+def _20_2(answer):  # a function: Pipeline, captions, place -> image (3,h,w)
+    pipe, captions = _nano(), ["a star", "a large blue circle", "a red shape on black", "a star"]; every = pipe.images(captions)
+    for place in (3, 0, 2):
+        before, asked = pipe.velocity, []
+        pipe.velocity = lambda x, t, null=None: asked.append(len(x)) or before(x, t, null)
+        try: image = answer(pipe, captions, place)
+        finally: del pipe.velocity
+        assert image.shape == (3, 32, 32), f"one image is (3,32,32), yours {tuple(image.shape)}"
+        off = (image - every[place]).abs().mean()
+        assert off < 0.01, f"picture {place} of the list is another one (mean difference {off:.3f}): a caption that is asked for alone stands at place 0, and has the noise of that place"
+        assert sum(asked) <= 40, f"the network was asked {sum(asked)} rows; one picture of twenty guided steps needs 40: carry only the tokens that are wanted"
 
-# %% ../../nbs/solutions/20_pipeline_solved.ipynb #5639460e
+# %% ../../nbs/solutions/20_pipeline_solved.ipynb #dce6ff1e
 @exercise("20.3")
-def _20_3(answer):  # a function: Pipeline, two captions -> image (3,h,w)
+def _20_3(answer):  # a function: Pipeline, caption, steps, seed -> images (steps+1,3,h,w)
     pipe = _nano()
-    for a, b in (("a large red circle on white", "a large blue square on white"), ("a star", "a small green cross on black")):
-        (f, x), (_, y) = (pipe.source([c], 0) for c in (a, b))
-        true = pipe.decode(sample(pipe.velocity, (x + y)/2, 20, pipe.preset.guidance, pipe.preset.grid, shared=True), f)[0]
-        assert (answer(pipe, a, b) - true).abs().mean() < 0.01, "not the same picture: is the middle taken of the tokens before the flow, both with seed 0 in a list of their own?"
+    for caption, steps, seed in (("a star", 5, 3), ("a large blue square on white", 3, 0)):
+        film = answer(pipe, caption, steps, seed)
+        assert film.shape == (steps + 1, 3, 32, 32), f"{steps} steps have {steps + 1} times, with t=0 and t=1; your film is {tuple(film.shape)}"
+        off = lambda k, x: (film[k] - x).abs().mean().item()
+        assert off(-1, pipe.images([caption], steps, seed=seed)[0]) < 0.01, "the last guess is the finished picture: nothing is left of the way"
+        assert off(0, pipe.images([caption], 1, seed=seed)[0]) < 0.01, "the first guess is the picture of one single step: from t=0 all the time is left. Is the velocity the one that sampling uses, with the preset's guidance?"
+        features, z = pipe.source([caption], seed); path = sample(pipe.velocity, z, steps, pipe.preset.guidance, pipe.preset.grid, shared=True, trajectory=True)
+        with torch.no_grad(): v = guided(pipe.velocity, pipe.preset.guidance)(path[1], torch.full((1,), 1/steps))
+        assert off(1, pipe.decode(path[1] + (1 - 1/steps)*v, features)[0]) < 0.01, f"after the first of {steps} steps the way that is left is 1 - 1/{steps}, with the velocity that is asked there"
+
+# %% ../../nbs/solutions/20_pipeline_solved.ipynb #eee20e67
+@exercise("20.4")
+def _20_4(answer):  # a function: Pipeline, captions, width, seed, steps -> images (b,3,h,w)
+    pipe, captions = _nano(), ["a star", "a red circle", "a star"]
+    features, z = pipe.source(captions, 2)
+    with torch.no_grad(): mean = pipe.flow.project(features).mean
+    for width in (1.0, 0.0, 0.5, 1.5):
+        true = pipe.decode(sample(pipe.velocity, mean + width*(z - mean), 4, pipe.preset.guidance, pipe.preset.grid, shared=True), features)
+        images = answer(pipe, captions, width, 2, 4)
+        assert images.shape == true.shape, f"{tuple(true.shape)} are expected, yours are {tuple(images.shape)}"
+        off = (images - true).abs().mean()
+        assert off < 0.005, f"width {width:g}: " + ("these should be the pictures of `images`, with the same seed and steps" if width == 1 else
+            "without noise two equal captions make the same picture: start at the means of the text tokens" if width == 0 and (images[0] - images[2]).abs().mean() > 1e-3 else
+            f"other pictures than expected (mean difference {off:.3f}): what is to be scaled is the noise alone, the text tokens minus their mean")
+
+# %% ../../nbs/solutions/20_pipeline_solved.ipynb #f123ff7e
+@lru_cache
+def _tries(k=4, n=48):
+    "Captions, and `k` tries (k,b,3,h,w) of the bundled model at each."
+    captions = caption_set("mix", n, seed=7)
+    return captions, torch.stack([_nano().images(captions, 8, seed=s) for s in range(k)])
+
+@exercise("20.5")
+def _20_5(answer):  # a function: Pipeline, captions, tries (k,b,3,h,w) -> for each caption the number of the try to keep (b,)
+    captions, tries = _tries()
+    chosen = torch.as_tensor(answer(_nano(), captions, tries))
+    assert chosen.shape == (len(captions),) and not chosen.is_floating_point() and 0 <= chosen.min() and chosen.max() < len(tries), f"hand back a whole number from 0 to {len(tries) - 1} for each of {len(captions)} captions"
+    kept = accuracy([tries[k, i] for i, k in enumerate(chosen.tolist())], captions)["right"]
+    usual = sum(accuracy(x, captions)["right"] for x in tries)/len(tries)
+    assert kept > usual + 0.05, f"{kept:.0%} of the pictures you keep are right, a try has {usual:.0%} on average. What the captioner says is seldom word for word what was asked: compare what the two *name* (`parse`), and mind what contradicts"
