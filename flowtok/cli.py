@@ -161,7 +161,7 @@ def evaluate(
     seed: int = 1000,  # of captions and noise
     device: str = "auto",  # auto, cpu, cuda or mps
     direction: str = "both",  # t2i: what it draws; i2t: what it says; both; tokenizer: what it rebuilds of --data
-    data: str = None,  # captioned pictures: a folder, tar files, a Hub name, mjhq-30k, or coco-30k:FOLDER
+    data: str = None,  # captioned pictures: a folder, tar files, a Hub name, mjhq-30k, coco-30k:FOLDER, or karpathy:FOLDER
     metrics: str = None,  # with --data: among fid,clip for drawings, among BLEU,METEOR,ROUGE-L,CIDEr,SPICE for captions; default: all
     caption_column: str = None,  # column of the captions in --data; default: text or caption
     split: str = "train",  # of a data set on the Hub
@@ -197,13 +197,14 @@ def study(
     name: str,  # tokenizer, flow or control
     out: str = "results/studies",  # folder of NAME.json and its pictures
     seeds: str = "0,1,2",  # of every change
-    steps: int = None):  # of every training; default: the study's own number
+    steps: int = None,  # of every training; default: the study's own number
+    only: str = None):  # names of changes, with ; between them; default: all
     "Train and measure a list of changes, as far as it has not been done."
     with clear_errors(": go on with the same command"):
         from flowtok.studies import study
         try: chosen = [int(s) for s in seeds.split(",")]
         except ValueError: raise ValueError(f"--seeds are whole numbers with commas between them, got {seeds!r}") from None
-        rows = study(name, out, chosen, steps)
+        rows = study(name, out, chosen, steps, [s.strip() for s in only.split(";")] if only else ())
         print(f"{len(rows)} rows in {Path(out)/name}.json")
 
 # %% ../nbs/22_cli.ipynb #48870a58

@@ -145,9 +145,9 @@ def evaluate_shapes(pipe,  # a Pipeline trained on shapes
                 record=run_record(seed, round(time.perf_counter() - start, 1), samples=samples, steps=steps, guidance=guidance or pipe.preset.guidance))
 
 # %% ../nbs/12_evaluation.ipynb #aaa18659
-def caption_accuracy(captions,  # what a model said
-                     scenes):  # what each picture shows
-    "Shares of captions that are of this world and of those that are true as well; attributes stated by a true one; and each attribute's accuracy."
+def caption_accuracy(captions,  # what a model said: a string for each picture
+                     scenes):  # what the pictures show: a Scene for each
+    "A dict: the shares of captions of this world (`parsed`) and of true ones (`true`), how many attributes a parsed one states (`detail`), and for each attribute the share of statements that are right."
     parsed = [parse(t) is not None for t in captions]
     kept = [check(s, t) if p else {} for s, t, p in zip(scenes, captions, parsed, strict=True)]
     right = [bool(c) and all(c.values()) for c in kept]

@@ -159,7 +159,8 @@ def flow_row(variant, seed, steps=1000):
     recipes.train_text_to_image(pipe, cache, seed=seed, progress=False)
     pipe.eval(); captions = caption_set("seen", 200)
     shares = [d for c in FREE_CAPTIONS[:5] for d in freedom(pipe.images([c]*64, seed=1), c)["total_variation"].values()]
-    row = dict(right=accuracy(pipe.images(captions), captions)["right"], one_step=accuracy(pipe.images(captions, 1), captions)["right"],
+    vague = caption_set("mix", 200)
+    row = dict(right=accuracy(pipe.images(captions), captions)["right"], mix=accuracy(pipe.images(vague), vague)["right"], one_step=accuracy(pipe.images(captions, 1), captions)["right"],
                free=round(float(np.mean(shares)), 3), **source_width(pipe, captions))
     return row, pipe.images(captions[:8])
 
@@ -174,21 +175,24 @@ def study(name,  # a key of `STUDIES`
           out="results/studies",  # folder of NAME.json and the pictures NAME-*.png
           seeds=(0, 1, 2),
           steps=None,  # of every training; None: the study's own number
+          only=(),  # names of changes to run; empty: all of them
           say=print):
-    "Train and measure what `NAME.json` lacks; returns its rows."
+    "Train and measure what `NAME.json` lacks; returns its rows. ValueError for an unknown study or change."
     if name not in STUDIES: raise ValueError(f"unknown study {name!r}: choose one of {', '.join(STUDIES)}")
-    variants, run = STUDIES[name]; out = Path(out); out.mkdir(parents=True, exist_ok=True)
+    variants, run = STUDIES[name]; out = Path(out)
+    if strangers := set(only) - set(variants): raise ValueError(f"unknown change {', '.join(sorted(strangers))}: choose from {'; '.join(variants)}")
+    out.mkdir(parents=True, exist_ok=True)
     file, settings = out/f"{name}.json", dict(steps=steps or signature(run).parameters["steps"].default)
     kept = read_study(file) if file.exists() else dict(settings=settings, rows=[])
     if kept["settings"] != settings: raise ValueError(f"{file} was made with {kept['settings']}, not {settings}: choose another folder")
     rows = [r for r in kept["rows"] if "left_out" not in r]
     for seed, (title, variant) in product(seeds, variants.items()):
-        if any(r["name"] == title and r["seed"] == seed for r in rows): continue
+        if only and title not in only or any(r["name"] == title and r["seed"] == seed for r in rows): continue
         wall, cpu, pictures = time.perf_counter(), time.process_time(), None
         try: row, pictures = run(variant, seed, settings["steps"])
         except ValueError as e: row = dict(left_out=str(e))
         rows.append(dict(name=title, seed=seed) | row | dict(seconds=round(time.perf_counter() - wall, 1), cpu_seconds=round(time.process_time() - cpu, 1)))
-        write_json(file, dict(settings=settings, rows=rows, record=run_record(command=f"flowtok-study {name}" + (f" --steps {steps} --out {out.as_posix()}" if steps else ""))))
+        write_json(file, dict(settings=settings, rows=rows, record=run_record(command=f"flowtok-study {name}" + (f" --only {'; '.join(only)!r}" if only else "") + (f" --steps {steps} --out {out.as_posix()}" if steps else ""))))
         if pictures is not None and seed == seeds[0]: _strip(pictures, out/f"{name}-{list(variants).index(title):02}.png")
         say(rows[-1])
     return rows

@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -79,6 +80,13 @@ def run_all(page, timeout=900):
     page.keyboard.press("Control+s"); page.wait_for_timeout(2500)
 
 
+def shut_down(page, address):
+    "End all kernels, so that the next notebook has the memory to itself."
+    start, token = address.partition("/lab")[0], address.partition("token=")[2].partition("&")[0]
+    headers = {"Authorization": f"token {token}"}
+    for kernel in page.request.get(f"{start}/api/kernels", headers=headers).json(): page.request.delete(f"{start}/api/kernels/{kernel['id']}", headers=headers)
+
+
 def faults(path):
     "What is wrong with the outputs of a notebook: errors and warnings."
     outputs = [(c["id"], o) for c in read(path)["cells"] for o in c.get("outputs", [])]
@@ -118,6 +126,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*"); parser.add_argument("--shots", type=Path)
     options, wrong = parser.parse_args(), 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server ends, too
     chosen = [p for p in notebooks() if not options.names or p.stem in options.names]
     with tempfile.TemporaryDirectory() as copy:
         shutil.copytree(NBS, Path(copy)/"nbs"); shutil.copy(ROOT/"settings.ini", copy)
@@ -128,6 +137,7 @@ def main():
                 found = faults(Path(copy)/place) + [f"cell {i} was not run" for i in not_run(Path(copy)/place)]
                 if path.stem == "15_playground": print("  milliseconds from slider to picture:", play(page))
                 if options.shots: shoot(page, options.shots, path.stem)
+                shut_down(page, address)
                 print(f"{path.stem:28} {time.perf_counter() - begun:6.0f} s  {'; '.join(found) or 'no error, no warning'}", flush=True)
                 wrong += bool(found)
     sys.exit(bool(wrong))
