@@ -11,7 +11,7 @@ setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'].split(),
     author=cfg['author'], license='Apache-2.0', url=cfg['git_url'],
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
-    packages=find_packages(include=['flowtok', 'flowtok.*']), include_package_data=True,
+    packages=find_packages(include=['flowtok', 'flowtok.*']), package_dir={'': '.'}, include_package_data=True,
     package_data={'flowtok': ['weights/**/*']},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(), extras_require={'dev': cfg['dev_requirements'].split(), 'captions': cfg['captions_requirements'].split(), 'fid': cfg['fid_requirements'].split()},

@@ -10,7 +10,7 @@ __all__ = ['CAPTION_SETS', 'VALUES', 'FREE_CAPTIONS', 'CAPTION_METRICS', 'KARPAT
            'evaluate_tokenizer', 'sampling_row', 'front']
 
 # %% ../nbs/12_evaluation.ipynb #d3274dab
-import importlib.util, json, shutil, subprocess, time
+import importlib.util, json, os, shutil, subprocess, tempfile, time
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -41,7 +41,7 @@ def show_judged(images,  # (b,3,h,w) in [0,1], or PIL images
                 **kw):  # as for `show_images`
     "The images with their captions; where something named is missing, the caption begins with WRONG. Returns the figure."
     marks = ["" if accuracy([x], [t])["right"] == 1 else "WRONG: " for x, t in zip(images, captions, strict=True)]
-    return show_images(images, [m + t for m, t in zip(marks, captions)], **dict(wrap=20) | kw)
+    return show_images(images, [m + t for m, t in zip(marks, captions)], **dict(wrap=17) | kw)
 
 # %% ../nbs/12_evaluation.ipynb #fb4b8817
 CAPTION_SETS = {"seen": dict(detail="full", pair_share=0), "tuples": dict(detail="full", pair_share=0, split="tuples"),
@@ -201,7 +201,14 @@ def _scorer(name):
 def _coco_words(table):
     "Captions (a dict of lists of strings) as COCO tokenises them: lower case, without punctuation."
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
-    return PTBTokenizer().tokenize({k: [dict(caption=" ".join(t.split())) for t in texts] for k, texts in table.items()})
+    plain = {k: [dict(caption=" ".join(t.split())) for t in texts] for k, texts in table.items()}
+    with tempfile.TemporaryFile() as said:
+        screen = os.dup(2); os.dup2(said.fileno(), 2)  # the Java program tells its speed on stderr, and why it failed, if it did
+        try: words = PTBTokenizer().tokenize(plain)
+        finally: os.dup2(screen, 2); os.close(screen)
+        said.seek(0); why = said.read().decode(errors="replace").strip()
+    if {k: len(v) for k, v in words.items()} != {k: len(v) for k, v in table.items()}: raise ValueError(f"COCO's tokenizer did not answer for every caption: {why[-300:]}")
+    return words
 
 def check_caption_metrics(metrics=CAPTION_METRICS):
     "Raise what would keep `caption_metrics` from being computed, before hours of captioning."

@@ -32,6 +32,7 @@ def check(key,  # number of the exercise, such as "06.1"
     "Say that an answer is right, or raise AssertionError with a hint."
     try: check_of(key)(answer)
     except AssertionError as e: raise AssertionError(f"{key} is not right yet: {e}") from None
+    except TypeError as e: raise TypeError(f"{key} could not be tried ({e}): is your answer what the exercise asks to hand in?") from e
     print(f"{key}: right")
 
 def refuses(key, wrong):

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 from huggingface_hub import PyTorchModelHubMixin
+from PIL import Image
 from torch import nn
 
 import flowtok
@@ -94,7 +95,7 @@ def images(self: Pipeline, captions, steps=20, guidance=None, seed=0, batch=256)
 
 @patch
 def text_to_image(self: Pipeline,
-                  captions,  # a list of strings
+                  captions,  # a list of strings, or one
                   steps=20,  # Euler steps
                   guidance=None,  # 1 is off; None takes the preset's
                   seed=0):  # another seed gives other images of the same captions
@@ -135,13 +136,14 @@ def say(self: Pipeline, z, seed=None, batch=256):
 
 @patch
 def image_to_text(self: Pipeline,
-                  images,  # a list of PIL images, of paths, or of tensors (3,h,w) in [0,1]
+                  images,  # a list of PIL images, of paths, or of tensors (3,h,w) in [0,1]; or one of them
                   steps=20,  # Euler steps
                   seed=0,  # another seed words them differently; None takes the likeliest words
                   batch=256):  # images at a time
     "One caption for each image."
-    if self.captioner is None: raise ValueError(f"{self.preset.name} has no captioner: train it with --direction both or i2t")
-    if isinstance(images, (str, Path)) or not hasattr(images, "__len__") or not len(images): raise ValueError("give a list of at least one image, path or tensor")
+    if self.captioner is None: raise ValueError(f"this model ({self.preset.name}) has no captioner: train one with --direction both or i2t")
+    if isinstance(images, (str, Path, Image.Image)) or torch.is_tensor(images) and images.ndim == 3: images = [images]
+    if not hasattr(images, "__len__") or not len(images): raise ValueError("give a list of at least one image, path or tensor")
     z = torch.cat([sample(self.caption_velocity, part, steps) for part in self.image_tokens(images, seed, batch).split(batch)])
     return self.say(z, seed, batch)
 
@@ -172,12 +174,13 @@ def load(model,  # a folder saved by `save` or by flowtok-train, a bundled name,
     folder = Path(model).expanduser()
     if not (folder/"config.json").exists():
         if folder.is_dir(): raise ValueError(f"{folder} holds no finished model (no config.json): point to a folder that flowtok-train or pipe.save() wrote")
+        if folder.parent.name and folder.parent.is_dir(): raise ValueError(f"there is no folder {folder}: {folder.parent} holds {', '.join(sorted(p.name for p in folder.parent.iterdir())[:8]) or 'nothing'}")
         folder = WEIGHTS/str(model)
     known = (folder/"config.json").exists()
     if not known and str(model).count("/") != 1: raise ValueError(f"no model {str(model)!r}: give a folder, one of {', '.join(bundled()) or 'the bundled names'}, or a Hub id such as user/name")
     try:
         with redirect_stdout(StringIO()): pipe = Pipeline.from_pretrained(folder if known else str(model), pretrained=False, strict=True)
     except Exception as e:
-        where = f"{folder} does not hold a whole flowtok model" if known else f"no flowtok model could be fetched from the Hub as {model}"
+        where = f"{folder} does not hold a whole flowtok model" if known else f"there is no folder {model}, and no flowtok model could be fetched from the Hub under that name"
         raise ValueError(f"{where}: {e}") from e
     return pipe.to(pick_device(device), dtype).eval()

@@ -156,6 +156,7 @@ def flow_row(variant, seed, steps=1000):
     p = replace(p, tokenizer=source.preset.tokenizer, text=source.preset.text, train_flow=recipes.shorten(p.train_flow, steps))
     seed_all(seed); pipe = Pipeline(asdict(p), source.text_encoder.vocabulary)
     recipes.take_over(pipe, source, ("tokenizer",))
+    if "edit" in variant: variant["edit"](pipe.flow)
     recipes.train_text_to_image(pipe, cache, seed=seed, progress=False)
     pipe.eval(); captions = caption_set("seen", 200)
     shares = [d for c in FREE_CAPTIONS[:5] for d in freedom(pipe.images([c]*64, seed=1), c)["total_variation"].values()]
@@ -192,7 +193,7 @@ def study(name,  # a key of `STUDIES`
         try: row, pictures = run(variant, seed, settings["steps"])
         except ValueError as e: row = dict(left_out=str(e))
         rows.append(dict(name=title, seed=seed) | row | dict(seconds=round(time.perf_counter() - wall, 1), cpu_seconds=round(time.process_time() - cpu, 1)))
-        write_json(file, dict(settings=settings, rows=rows, record=run_record(command=f"flowtok-study {name}" + (f" --only {'; '.join(only)!r}" if only else "") + (f" --steps {steps} --out {out.as_posix()}" if steps else ""))))
+        write_json(file, dict(settings=settings, rows=rows, record=run_record(command=_command(name, out, seeds, steps, only))))
         if pictures is not None and seed == seeds[0]: _strip(pictures, out/f"{name}-{list(variants).index(title):02}.png")
         say(rows[-1])
     return rows
@@ -205,6 +206,11 @@ def _strip(images, path, cols=8):  # (b,3,h,w)
     Image.fromarray(array.permute(1, 2, 0).numpy()).save(path)
 
 # %% ../nbs/17_studies.ipynb #66921138
+def _command(name, out, seeds, steps, only):
+    "What to type to get these rows."
+    words = dict(only=only and repr("; ".join(only)), seeds=tuple(seeds) != (0, 1, 2) and ",".join(map(str, seeds)), steps=steps, out=steps and out.as_posix())
+    return f"flowtok-study {name}" + "".join(f" --{k} {v}" for k, v in words.items() if v)
+
 def study_table(rows, keys):
     "Lines of text: for each change the mean over its seeds, and half the width of its 95 % interval (Student's t; wide, since seeds are few)."
     lines = [f"{'':34}{'seeds':>6}" + "".join(f"{k:>18}" for k in keys)]

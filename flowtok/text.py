@@ -24,7 +24,9 @@ def tokenize(texts,  # list of strings
              context=77):  # length of a row
     "CLIP token ids (b,context), padded with 0; a caption that is too long is cut with a warning."
     if isinstance(texts, str): raise TypeError("give a list of captions, not one string")
-    empty = [i for i, t in enumerate(texts) if not isinstance(t, str) or not t.strip()]
+    strange = [t for t in texts if not isinstance(t, str)]
+    if strange: raise TypeError(f"captions are strings, one of them is {strange[0]!r}")
+    empty = [i for i, t in enumerate(texts) if not t.strip()]
     if empty or not len(texts): raise ValueError(f"caption {empty[0]} is empty: write what you want to see" if empty else "no captions: give at least one")
     ids = torch.zeros(len(texts), context, dtype=torch.long)
     for row, text in zip(ids, texts):
@@ -103,9 +105,10 @@ class TextEncoder(nn.Module):
 
     def tokenize(self, texts):
         "Token ids (b,n); words outside the vocabulary are named in a warning."
+        ids = tokenize(texts, self.cfg.context)
         unknown = [w for t in texts for w in self.unknown_words(t)] if self.vocabulary is not None else []
         if unknown: warnings.warn(f"words this model was not trained on: {', '.join(dict.fromkeys(unknown))}", stacklevel=2)
-        return tokenize(texts, self.cfg.context)
+        return ids
 
     def unknown_words(self, text):
         "Words of `text` that the vocabulary lacks."

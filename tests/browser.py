@@ -2,7 +2,7 @@
 
     python tests/browser.py [--shots FOLDER] [NAME ...]     all notebooks, or those named
 
-Works on a copy of nbs/. Needs `pip install playwright` and a Chromium on the PATH.
+Works on a copy of the files that git knows. Needs `pip install playwright` and a Chromium on the PATH.
 """
 import argparse
 import contextlib
@@ -129,7 +129,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server ends, too
     chosen = [p for p in notebooks() if not options.names or p.stem in options.names]
     with tempfile.TemporaryDirectory() as copy:
-        shutil.copytree(NBS, Path(copy)/"nbs"); shutil.copy(ROOT/"settings.ini", copy)
+        for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")[:-1]:
+            (Path(copy)/name).parent.mkdir(parents=True, exist_ok=True); shutil.copy(ROOT/name, Path(copy)/name)
         with lab(copy) as address, browser() as page:
             for path in chosen:
                 begun, place = time.perf_counter(), Path("nbs")/path.relative_to(NBS)

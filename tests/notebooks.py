@@ -37,8 +37,9 @@ def fingerprint(nb):
 
 def execute(path):
     "Execute the notebook at `path` and save it with its outputs."
-    from execnb.shell import CaptureShell
-    with contextlib.chdir(path.parent): CaptureShell(mpl_format="png").execute(path, path, exc_stop=True)
+    with contextlib.chdir(path.parent):  # before the import, so that Matplotlib finds the folder's matplotlibrc
+        from execnb.shell import CaptureShell
+        CaptureShell(mpl_format="png").execute(path, path, exc_stop=True)
 
 
 def run(path):

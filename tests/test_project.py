@@ -66,6 +66,10 @@ def test_notebook_is_clean_and_executed(path, exported):
     assert not re.search(r"/(home|Users|tmp|root)/\w", json.dumps([o.get("text", "") for o in outputs]))
 
 
+def test_solutions_have_the_colours_of_the_lessons():
+    assert (ROOT/"nbs/matplotlibrc").read_text() == (ROOT/"nbs/solutions/matplotlibrc").read_text()
+
+
 @pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
 def test_no_output_is_swallowed(path):
     "The shell that runs the notebooks drops what a cell prints when the cell ends in a semicolon."
