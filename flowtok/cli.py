@@ -101,6 +101,7 @@ def sample(
         import flowtok
         from flowtok.core import show_images
         if not Path(out).absolute().parent.is_dir(): raise ValueError(f"no folder {Path(out).parent} to write {Path(out).name} into: make it first")
+        if Path(out).suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg"): raise ValueError(f"{Path(out).name} is no picture: let its name end in .png")
         images = flowtok.load(model, device=device).text_to_image(captions, steps, guidance, seed)
         show_images(images, captions, size=1.6, wrap=26, path=out)
         print(f"wrote {out}")

@@ -389,6 +389,7 @@ def open_image(source,  # a path, an open file, a PIL image, or a tensor (3,h,w)
         if torch.is_tensor(source): source = to_pil(source)
         if not isinstance(source, Image.Image): source = Image.open(source)
         source.load()
+    except FileNotFoundError: raise DataError(f"{name} is not a readable image (FileNotFoundError): there is no such file") from None
     except (AttributeError, TypeError, RuntimeError, UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as e:
         raise DataError(f"{name} is not a readable image ({type(e).__name__}): repair it or take it out") from None
     return ImageOps.fit(to_pil(to_tensor(source)), (size, size), Image.Resampling.BICUBIC, centering=centre)

@@ -17,7 +17,7 @@ def _00_1(answer):  # a function: name of a preset -> pixel values for each late
     for name in ("nano", "nano64", "B", "XL-512"):
         t = preset(name).tokenizer
         true = 3*t.image_size**2/(t.n_tokens*t.latent_dim)
-        assert abs(answer(name) - true) < 1e-6, f"{name} has {true:.1f} pixel values for each latent value, you say {answer(name):.1f}: 3 x size x size, over tokens x numbers"
+        assert abs(answer(name) - true) < 1e-6, f"for {name} it is not {answer(name):.1f}: count all numbers of an image (a pixel has three), and all numbers of its tokens"
 
 # %% ../../nbs/solutions/00_core_solved.ipynb #9c8e659b
 @exercise("00.2")

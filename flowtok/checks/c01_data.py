@@ -21,7 +21,7 @@ def _01_1(answer):  # three whole numbers
     scenes = [Scene(b, (Shape(k, c, s, *p),)) for b in BACKGROUNDS for k in OUTLINES for c in COLOURS for s in SIZES for p in POSITIONS.values()]
     for caption, mine in zip(("a red circle", "a small shape on white", "a large blue star in the middle on grey"), answer, strict=True):
         true = sum(all(true_of(s, caption).values()) for s in scenes)
-        assert mine == true, f"{caption!r} is not true of {mine} tuples: multiply the numbers of values of what it leaves out ({len(BACKGROUNDS)} backgrounds, {len(OUTLINES)} kinds, {len(COLOURS)} colours, {len(SIZES)} sizes, {len(POSITIONS)} positions)"
+        assert mine == true, f"{caption!r} is not true of {mine} tuples: how many values has each thing that it leaves out? ({len(BACKGROUNDS)} backgrounds, {len(OUTLINES)} kinds, {len(COLOURS)} colours, {len(SIZES)} sizes, {len(POSITIONS)} positions)"
 
 # %% ../../nbs/solutions/01_data_solved.ipynb #46dfebb2
 @exercise("01.2")

@@ -49,7 +49,7 @@ def _21_2(answer):  # a function: steps, share -> number of steps with easy capt
         cache = Cache(); batches = pairs_of(cache, cfg, 0)
         for s in range(steps): batches(s)
         true = sum(cache.asked)
-        assert answer(steps, easy) == true, f"of {steps} steps with easy={easy}, {true} see easy captions only, you say {answer(steps, easy)}: all of the first share, and after it every second step, unless easy is 0"
+        assert answer(steps, easy) == true, f"of {steps} steps with easy={easy}, not {answer(steps, easy)} see easy captions only: read the condition in `pairs_of` for steps before and after the share, and for easy=0"
 
 # %% ../../nbs/solutions/21_recipes_solved.ipynb #7cbc58c7
 @exercise("21.3")
