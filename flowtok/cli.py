@@ -205,7 +205,7 @@ def study(
         from flowtok.studies import study
         try: chosen = [int(s) for s in seeds.split(",")]
         except ValueError: raise ValueError(f"--seeds are whole numbers with commas between them, got {seeds!r}") from None
-        rows = study(name, out, chosen, steps, [s.strip() for s in only.split(";")] if only else ())
+        rows = study(name, out, chosen, steps, only=[s.strip() for s in only.split(";")] if only else ())
         print(f"{len(rows)} rows in {Path(out)/name}.json")
 
 # %% ../nbs/22_cli.ipynb #48870a58

@@ -176,8 +176,8 @@ def study(name,  # a key of `STUDIES`
           out="results/studies",  # folder of NAME.json and the pictures NAME-*.png
           seeds=(0, 1, 2),
           steps=None,  # of every training; None: the study's own number
-          only=(),  # names of changes to run; empty: all of them
-          say=print):
+          say=print,
+          only=()):  # names of changes to run; empty: all of them
     "Train and measure what `NAME.json` lacks; returns its rows. ValueError for an unknown study or change."
     if name not in STUDIES: raise ValueError(f"unknown study {name!r}: choose one of {', '.join(STUDIES)}")
     variants, run = STUDIES[name]; out = Path(out)
