@@ -210,6 +210,7 @@ def _coco_words(table):
     if {k: len(v) for k, v in words.items()} != {k: len(v) for k, v in table.items()}: raise ValueError(f"COCO's tokenizer did not answer for every caption: {why[-300:]}")
     return words
 
+# %% ../nbs/12_evaluation.ipynb #46dc4cf7
 def check_caption_metrics(metrics=CAPTION_METRICS):
     "Raise what would keep `caption_metrics` from being computed, before hours of captioning."
     if importlib.util.find_spec("pycocoevalcap") is None: raise ValueError("caption metrics need pycocoevalcap: pip install 'flowtok[captions]'")

@@ -275,6 +275,7 @@ def _tuned(p, source, direction):
     if source.flow is None: raise ValueError("the model to start from has no flow to go on with: leave --tune out")
     return ("tokenizer", "flow"), ("tokenizer",)
 
+# %% ../nbs/21_recipes.ipynb #810d5a98
 def take_over(pipe, source, parts):
     "Copy trained `parts` and the text encoder of the pipeline `source` into `pipe`."
     _adopt(pipe.text_encoder, source.text_encoder)

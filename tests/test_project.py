@@ -71,6 +71,12 @@ def test_solutions_have_the_colours_of_the_lessons():
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
+def test_cells_are_short(path):
+    cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    assert not [c["id"] for c in cells if "".join(c["source"]).count("\n") >= 40], "at most 40 lines a cell"
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
 def test_no_output_is_swallowed(path):
     "The shell that runs the notebooks drops what a cell prints when the cell ends in a semicolon."
     sources = ["".join(c["source"]).rstrip() for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
