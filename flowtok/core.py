@@ -126,7 +126,8 @@ class TrainConfig:
     compile: bool = False  # through torch.compile: pays on a GPU after a few minutes
     log_every: int = 1  # steps between lines of the log
     augment: bool = False  # tokenizer: crop and flip the images at random
-    easy: float = 0.0  # share of the steps, at the start, that see only captions the data set calls easy; after it every second step does
+    easy: float = 0.0  # share of the steps, at the start, that see only captions the data set calls easy
+    easy_later: float = 0.5  # share of the later steps that do so too, when there was such a start
 
 # %% ../nbs/00_core.ipynb #617dc97b
 @dataclass(frozen=True)

@@ -92,11 +92,12 @@ def encode(pipe, images, progress=True, statistics=True):
     return cache
 
 def pairs_of(cache, cfg, seed):
-    "step -> a batch of encoded images, each with one caption: first easy ones only, if the data set names some, then every second time."
+    "step -> a batch of encoded images, each with one caption: first easy ones only, if `cfg` says so and the data set names some, then now and again."
     order = Shuffled(len(cache), cfg.batch, seed)
     easy = Shuffled(len(cache.easy), cfg.batch, seed) if cache.easy is not None and cfg.easy else None
     def batches(step):
-        if easy and (step < cfg.easy*cfg.steps or step % 2): return cache.easy_batch(easy(step))
+        again = int((step + 1)*cfg.easy_later) > int(step*cfg.easy_later)
+        if easy and (step < cfg.easy*cfg.steps or again): return cache.easy_batch(easy(step))
         return cache.batch(order(step), generator(seed, "caption", step))
     return batches
 
