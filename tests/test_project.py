@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,20 +20,28 @@ def call(*args, **kw):
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def nbdev_test():
-    "What `nbdev_test` printed for all notebooks together."
-    code = "from nbdev.test import nbdev_test; nbdev_test(do_print=True, n_workers=0, timing=True)"
-    return call("-c", code, cwd=ROOT)
+@cache
+def nbdev_test(solutions):
+    "Run `nbdev_test` on all lessons, or all solutions, in one process; returns its exit status, what it printed and the seconds it took."
+    what = dict(path="nbs/solutions") if solutions else dict(path="nbs", skip_folder_re="^[_.]|^solutions$")
+    begun = time.perf_counter()
+    status, said = call("-c", f"from nbdev.test import nbdev_test; nbdev_test(do_print=True, n_workers=0, timing=True, **{what})", cwd=ROOT)
+    return status, said, time.perf_counter() - begun
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
-def test_notebook_runs(path, nbdev_test):
-    status, said = nbdev_test
+def test_notebook_runs(path):
+    status, said, _ = nbdev_test(path.parent.name == "solutions")
     assert f"Completed {path}" in said, f"nbdev_test never ran {path.name}"
     failed = said.partition("Failed On The Following Notebooks")[2]
     assert path.name not in failed, said
     assert status == 0 or failed, said
+
+
+@pytest.mark.parametrize("solutions, minutes", [(False, 12), (True, 3)], ids=["lessons", "solutions"])
+def test_notebooks_are_quick(solutions, minutes):
+    _, said, seconds = nbdev_test(solutions)
+    assert seconds < 60*minutes, f"{seconds:.0f} s; {said}"
 
 
 @pytest.fixture(scope="module")
