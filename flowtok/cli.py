@@ -195,7 +195,7 @@ def evaluate(
 # %% ../nbs/22_cli.ipynb #c20f4c54
 @command
 def study(
-    name: str,  # tokenizer, flow or control
+    name: str,  # tokenizer, flow, limits or control
     out: str = "results/studies",  # folder of NAME.json and its pictures
     seeds: str = "0,1,2",  # of every change
     steps: int = None,  # of every training; default: the study's own number

@@ -144,6 +144,7 @@ FLOW = {
     "no easy start": dict(change={"train_flow.easy": 0.0}),
     "every sample as loud": dict(change={"flow.balance_width": 0})}
 
+# %% ../nbs/17_studies.ipynb #fea00fa9
 @lru_cache(maxsize=1)
 def _encoded(n=20_000):
     "The bundled model, and the latent cache that its tokenizer makes of `n` drawings."
