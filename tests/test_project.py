@@ -1,6 +1,7 @@
 "The notebooks run, and everything made from them is what they make today."
 import filecmp
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -22,10 +23,10 @@ def call(*args, **kw):
 
 @cache
 def nbdev_test(solutions):
-    "Run `nbdev_test` on all lessons, or all solutions, in one process; returns its exit status, what it printed and the seconds it took."
+    "Run `nbdev_test` on all lessons, or all solutions, two at a time with one thread each; returns its exit status, what it printed and the seconds it took."
     what = dict(path="nbs/solutions") if solutions else dict(path="nbs", skip_folder_re="^[_.]|^solutions$")
     begun = time.perf_counter()
-    status, said = call("-c", f"from nbdev.test import nbdev_test; nbdev_test(do_print=True, n_workers=0, timing=True, **{what})", cwd=ROOT)
+    status, said = call("-c", f"from nbdev.test import nbdev_test; nbdev_test(do_print=True, n_workers=2, timing=True, **{what})", cwd=ROOT, env=os.environ | dict(OMP_NUM_THREADS="1"))
     return status, said, time.perf_counter() - begun
 
 
