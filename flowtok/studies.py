@@ -216,15 +216,15 @@ def study(name,  # a key of `STUDIES`
     file, settings = out/f"{name}.json", dict(steps=steps or signature(run).parameters["steps"].default)
     kept = read_study(file) if file.exists() else dict(settings=settings, rows=[])
     if kept["settings"] != settings: raise ValueError(f"{file} was made with {kept['settings']}, not {settings}: choose another folder")
-    rows = [r for r in kept["rows"] if "left_out" not in r]
+    rows = kept["rows"]
     for seed, (title, variant) in product(seeds, variants.items()):
-        if only and title not in only or any(r["name"] == title and r["seed"] == seed for r in rows): continue
+        if only and title not in only or any((r["name"], r["seed"]) == (title, seed) and "left_out" not in r for r in rows): continue
         wall, cpu, pictures = time.perf_counter(), time.process_time(), None
         try: row, pictures = run(variant, seed, settings["steps"])
         except ValueError as e: row = dict(left_out=str(e))
         row = dict(name=title, seed=seed) | row | dict(seconds=round(time.perf_counter() - wall, 1), cpu_seconds=round(time.process_time() - cpu, 1))
         if file.exists(): rows = read_study(file)["rows"]  # another process may have added its own
-        rows = [r for r in rows if "left_out" not in r or (r["name"], r["seed"]) != (title, seed)] + [row]
+        rows = [r for r in rows if (r["name"], r["seed"]) != (title, seed)] + [row]
         write_json(file, dict(settings=settings, rows=rows, record=run_record(command=_command(name, out, rows, steps))))
         if pictures is not None and seed == seeds[0]: _strip(pictures, out/f"{name}-{list(variants).index(title):02}.png")
         say(rows[-1])
