@@ -16,7 +16,7 @@ from torch import nn
 from .core import CaptionConfig, FlowConfig, FlowLossConfig, gather, rand
 from .dit import DiT
 from .flow import draw_times, flow_matching_loss
-from .layers import sincos_positions
+from .layers import KeepsStatistics, sincos_positions
 from .text import TextProjector, bpe
 from .tokenizer import Block
 
@@ -63,7 +63,7 @@ def read_words(decoder,  # a TextDecoder
                z,  # text tokens (b,n,d)
                start, end,  # the two marks, each the number of a word of the decoder
                noise=None,  # (b,context) uniform in [0,1): draws each word from its distribution; None takes the likeliest
-               temperature=0.5):  # of the drawing; below 1: likely words become likelier
+               temperature=0.5):  # of the drawing, above 0; below 1: likely words become likelier
     "Words (b,m), at most `context`: the start mark, then one word at a time until every row has its end mark; what follows it in a row means nothing."
     words, done = torch.full((len(z), 1), start, device=z.device), torch.zeros(len(z), dtype=torch.bool, device=z.device)
     while words.shape[1] < decoder.context and not done.all():
@@ -73,7 +73,7 @@ def read_words(decoder,  # a TextDecoder
     return words
 
 # %% ../nbs/11_image_to_text.ipynb #18be58cb
-class TextAutoencoder(nn.Module):
+class TextAutoencoder(KeepsStatistics):
     "CLIP features to text tokens and back to words: what the flow from images aims at, and what reads where it lands."
     def __init__(self, flow: FlowConfig, cfg: CaptionConfig, context, vocabulary):
         super().__init__()
@@ -126,7 +126,7 @@ def text_autoencoder_loss(model,  # a TextAutoencoder
     loss, right = word_loss(model.decoder, z.flatten(0, 1), wanted.flatten(0, 1))
     kl = posterior.kl().mean()/posterior.mean[0].numel()
     mean = gather(posterior.mean)
-    apartness = apart(mean).var(1).mean()/mean.var(0).mean() if k > 1 else kl.new_zeros(())
+    apartness = apart(mean).var(1).mean()/mean.var(0).mean().clamp(min=1e-12) if k > 1 else kl.new_zeros(())  # equal captions: 0
     total = loss.mean() + cfg.kl_weight*kl + cfg.agree_weight*apartness
     return dict(loss=total, words=loss.mean().detach(), right=right.float().mean(), kl=kl.detach(), apart=apartness.detach(), sigma=posterior.std.mean().detach())
 

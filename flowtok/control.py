@@ -22,9 +22,9 @@ from .data import Images, Shapes, encode_dataset, open_data
 from .dit import DiT, DiTBlock
 from .evaluation import FREE_CAPTIONS, accuracy, caption_set, freedom
 from .flow import draw_times, flow_matching_loss
-from .layers import DiagonalGaussian
+from .layers import DiagonalGaussian, KeepsStatistics
 from .model import FlowTok, text_to_image_loss
-from .pipeline import load
+from .pipeline import load, normal
 from .sampling import sample
 from .text import ProjectorLayer, tokenize
 from .tokenizer_loss import psnr, tokenizer_loss
@@ -104,7 +104,7 @@ class Added(nn.Module):
 
     def forward(self, x): return x + self.f(x)
 
-class GridTokenizer(nn.Module):
+class GridTokenizer(KeepsStatistics):
     "A convolutional autoencoder for images of 32 pixels: 64 cells, row by row, of `d` numbers."
     def __init__(self, d=4, width=64):
         super().__init__()
@@ -132,7 +132,7 @@ def train_grid(images, steps, seed=0):
     cfg = TrainConfig(steps, 32, 1e-3, betas=(0.9, 0.95), warmup=min(100, steps//10), ema=0.99)
     model, _ = fit(model, lambda m, b, noise: tokenizer_loss(m, b["images"], preset("nano").tokenizer_loss, generator=noise), lambda s: dict(images=images(order(s))), cfg, seed=seed, progress=False)
     with torch.no_grad(): mean = torch.cat([model.encode(images(i)).mean for i in torch.arange(min(2000, len(images.data))).split(500)])
-    model.latent_mean.copy_(mean.mean(0)); model.latent_std.copy_((mean - mean.mean(0)).std((0, 1)))
+    model.latent_mean.copy_(mean.mean(0)); model.latent_std.copy_((mean - mean.mean(0)).std((0, 1)).clamp(min=1e-3))
     return model.requires_grad_(False).eval()
 
 @lru_cache(maxsize=2)
@@ -150,7 +150,7 @@ class Way:
     @torch.no_grad()
     def images(self, captions, steps=20, seed=0):
         text = self.pipe.text_encoder(self.pipe.text_encoder.tokenize(captions)); shape = self.tokenizer.latent_mean.shape
-        noise = torch.stack([torch.randn(shape, generator=generator(seed, "source", i)) for i in range(len(captions))])
+        noise = torch.stack([normal(shape, generator(seed, "source", i)) for i in range(len(captions))])
         if isinstance(self.flow, NoiseFlow): z = self.flow.draw(text, noise, steps, self.guidance)
         else: q = self.flow.project(text); z = sample(self.flow.velocity, q.mean + q.std*noise, steps, self.guidance)
         return self.tokenizer.decode(self.tokenizer.denormalize(z)).clamp(0, 1)
@@ -160,7 +160,7 @@ def train_way(way, seed=0, steps=None, guidance=1.1, **prepare):
     p, noise = preset("nano"), way.get("noise", False)
     pipe, tokenizer, cache = prepared(way.get("grid", False), **prepare)
     cfg = replace(p.flow_loss, time_mean=0.0, time_zero=0.0) if noise else p.flow_loss
-    train = recipes.shorten(replace(p.train_flow, easy=0.4), steps or way["steps"])
+    train = recipes.shorten(replace(p.train_flow, easy=0.4), way["steps"] if steps is None else steps)
     seed_all(seed); model = NoiseFlow(control_config(p, *cache.mean.shape[1:])) if noise else FlowTok(replace(p.flow, balance_width=0))
     loss = noise_loss if noise else text_to_image_loss
     def objective(m, b, draw): return loss(m, tokenizer.normalize(b["mean"]), pipe.text_encoder(b["ids"]), cfg, draw)

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'BACKGROUNDS', 'SIZES', 'POSITIONS', 'RELATIONS', 'PAIR_SPOTS', 'JITTER', 'OUTLINES', 'HELD_OUT_PAIRS',
-           'SPLITS', 'SINGLE_FORMS', 'PAIR_FORMS', 'DETAILS', 'CAPTION_COLUMNS', 'Shape', 'Scene', 'draw', 'attributes',
-           'split_of', 'random_scene', 'caption', 'parse', 'read_scene', 'check', 'Shapes', 'DataError', 'captions_of',
-           'open_image', 'CaptionedImages', 'find_tars', 'open_data', 'Images', 'LatentCache', 'encode_dataset']
+           'SPLITS', 'SINGLE_FORMS', 'PAIR_FORMS', 'DETAILS', 'CAPTION_COLUMNS', 'METADATA', 'ENDINGS', 'SPLIT_NAMES',
+           'Shape', 'Scene', 'draw', 'attributes', 'split_of', 'random_scene', 'caption', 'parse', 'read_scene',
+           'check', 'Shapes', 'DataError', 'captions_of', 'from_table', 'open_image', 'digest', 'CaptionedImages',
+           'open_folder', 'find_tars', 'open_data', 'Images', 'LatentCache', 'encode_dataset', 'easy_rows']
 
 # %% ../nbs/01_data.ipynb #e60d1dbe
-import glob, io, random, re, zlib
+import csv, glob, hashlib, io, json, os, random, re, unicodedata, warnings, zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from scipy import ndimage
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .core import rand, to_pil, to_tensor
+from .core import as_floats, rand, to_pil, to_tensor, whole_number
 
 # %% ../nbs/01_data.ipynb #788e07c8
 COLOURS = dict(red=(230, 20, 20), green=(20, 200, 40), blue=(30, 60, 240), yellow=(250, 220, 20),
@@ -267,7 +268,7 @@ def _leftover(image, scene):
 def read_scene(image,  # PIL image or tensor (3,h,w) in [0,1], square
                tolerance=0.3):  # largest misfit, as a share of a shape's area
     "The `Scene` that a picture shows, or None when it shows none of this world."
-    image = to_tensor(image) if isinstance(image, Image.Image) else image.detach().float().cpu().clamp(0, 1)
+    image = to_tensor(image) if isinstance(image, Image.Image) else as_floats(image.detach()).cpu().clamp(0, 1)
     image = image.permute(1, 2, 0).numpy()
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     background, distance = _nearest(_rgb(BACKGROUNDS), np.median(border, axis=0))
@@ -314,7 +315,7 @@ class Shapes(Dataset):
                  captions=4,  # captions an image
                  detail=None,  # "full", "some", "least"; None draws one for each caption
                  pair_share=0.3):  # how often a scene has two shapes
-        self.n, self.size, self.split, self.seed = n, size, split, seed
+        self.n, self.size, self.split, self.seed = whole_number(n, "n", 1), whole_number(size, "size", 8), split, whole_number(seed)
         self.captions, self.detail, self.pair_share = captions, detail, pair_share
 
     def __len__(self): return self.n
@@ -340,78 +341,134 @@ class Shapes(Dataset):
         if not 0 <= i < self.n: raise IndexError(i)
         return dict(image=to_tensor(draw(self.scene(i), self.size)), texts=self.texts(i))
 
+    def fingerprint(self):
+        "What tells these drawings from others: a dict."
+        return dict(images=f"{self.n} drawings, split {self.split}, seed {self.seed}, pairs {self.pair_share}", captions=f"{self.captions} each, detail {self.detail}")
+
 # %% ../nbs/01_data.ipynb #2fdc4fa6
 class DataError(ValueError):
     "Something is wrong with the data set; the message says what and where."
 
 CAPTION_COLUMNS = ("text", "caption")
 
-def _open(source, split):
-    "A `datasets.Dataset` from a folder or a Hub name."
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-    path = Path(source).expanduser()
-    try:
-        if path.is_dir(): return load_dataset("imagefolder", data_dir=str(path), split=split)
-        return load_dataset(str(source), split=split)
-    except (DatasetNotFoundError, ConnectionError, FileNotFoundError) as e:
-        if path.exists(): raise DataError(f"{source} cannot be read as captioned images: {e}") from None
-        raise DataError(f"no data set {str(source)!r}: neither a folder, nor tar files, nor a name that could be reached on the Hub") from None
-    except ValueError as e: raise DataError(f"{source} cannot be read as captioned images: {e}") from e
+def _told(where): return where() if callable(where) else where
+
+def captions_of(value,  # a text, a list of texts, a dict of a JSON file, or bytes in UTF-8
+                where):  # the place, for errors: a string, or a function that makes one
+    "Captions of one row as a list of strings; what is no text is an error."
+    def wrong(what, mend="give it a text or take the row out"): raise DataError(f"{what} in {_told(where)}: {mend}")
+    if isinstance(value, bytes):
+        try: value = value.decode("utf-8-sig")
+        except UnicodeDecodeError: wrong("a caption that is not UTF-8", "save it as UTF-8")
+    if isinstance(value, dict):
+        column = next((c for c in CAPTION_COLUMNS if c in value), None)
+        if column is None: wrong(f"a caption that is a dict of {', '.join(map(str, value)) or 'nothing'}", "name the entry that holds the text")
+        value = value[column]
+    texts = list(value) if isinstance(value, (list, tuple)) else [value]
+    for t in texts:
+        if t is None or t != t or isinstance(t, str) and not t.strip("\ufeff \t\r\n\v\f"): wrong("empty caption")
+        if not isinstance(t, str): wrong(f"a caption that is no text but {str(t)[:40]} ({type(t).__name__})", "write it as a text, or name the column of the captions with --caption-column")
+    if not texts: wrong("empty caption")
+    return [t.lstrip("\ufeff").strip() for t in texts]
+
+# %% ../nbs/01_data.ipynb #dat00001
+def _array_image(array):
+    "A NumPy array (h,w), (h,w,3) or (h,w,4) of bytes as a PIL image."
+    if array.dtype != np.uint8: raise ValueError(f"an array of {array.dtype}, whose range is not known: give uint8 from 0 to 255, or a tensor (3,h,w) in [0,1]")
+    return Image.fromarray(array)
+
+def _tensor_image(x):
+    "A tensor (3,h,w) as a PIL image: bytes, or numbers in [0,1]."
+    low, high = x.aminmax() if x.numel() else (0, 0)
+    if x.dtype != torch.uint8 and not (-1e-3 <= low and high <= 1 + 1e-3): raise ValueError(f"a tensor with numbers from {float(low):.3g} to {float(high):.3g}: give [0,1], or bytes (uint8)")
+    return to_pil(x)
+
+def _picture(source):
+    "Any kind of image as a PIL image in RGB over white, as viewers show it."
+    if torch.is_tensor(source): return _tensor_image(source)
+    if isinstance(source, np.ndarray): source = _array_image(source)
+    if not isinstance(source, Image.Image): source = Image.open(source)
+    source.load()
+    return to_pil(to_tensor(source))
 
 # %% ../nbs/01_data.ipynb #9b68661e
-def _columns(rows, caption_column):
-    "Names of the image and the caption column."
-    images = [c for c in ("image", "jpg", "png", "webp", "jpeg") if c in rows.column_names]
-    if not images: raise DataError(f"no image column: found {', '.join(rows.column_names)}; a folder needs images and a metadata.jsonl or metadata.csv with file_name and text")
-    wanted = (caption_column,) if caption_column else (*CAPTION_COLUMNS, "txt", "json")
-    found = [c for c in wanted if c in rows.column_names]
-    if not found: raise DataError(f"no caption column {' or '.join(wanted)}: found {', '.join(rows.column_names)}; name yours with --caption-column")
-    return images[0], found[0]
-
-def captions_of(value, where):
-    "Captions of one row as a list of strings; an empty one is an error."
-    if isinstance(value, bytes): value = value.decode("utf-8")
-    if isinstance(value, dict): value = next((value[c] for c in CAPTION_COLUMNS if c in value), None)
-    texts = [value] if isinstance(value, str) or value is None else list(value)
-    if not texts or any(not isinstance(t, str) or not t.strip() for t in texts):
-        raise DataError(f"empty caption in {where}: give it a text or take the row out")
-    return [t.strip() for t in texts]
-
-# %% ../nbs/01_data.ipynb #0f1ce5a7
-def open_image(source,  # a path, an open file, a PIL image, or a tensor (3,h,w) in [0,1]
-               size,  # pixels a side of the result
-               name=None,  # what errors call it
-               centre=(0.5, 0.5)):  # where the square lies in what is left over, (x, y) in [0,1]
-    "The largest square of an image, the central one unless told otherwise, in RGB over white, resized."
-    name = name or (Path(source).name if isinstance(source, (str, Path)) else "an image")
-    try:
-        if torch.is_tensor(source): source = to_pil(source)
-        if not isinstance(source, Image.Image): source = Image.open(source)
-        source.load()
-    except FileNotFoundError: raise DataError(f"{name} is not a readable image (FileNotFoundError): there is no such file") from None
-    except (AttributeError, TypeError, RuntimeError, UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as e:
-        raise DataError(f"{name} is not a readable image ({type(e).__name__}): repair it or take it out") from None
-    return ImageOps.fit(to_pil(to_tensor(source)), (size, size), Image.Resampling.BICUBIC, centering=centre)
-
-# %% ../nbs/01_data.ipynb #77771085
-class CaptionedImages(Dataset):
-    "Images and captions of a `datasets.Dataset`, as tensors (3,size,size) in [0,1] and lists of strings."
-    def __init__(self,
-                 rows,  # a map-style datasets.Dataset
-                 size,  # pixels a side
-                 caption_column=None):  # None: `text` or `caption`
+class _Column:
+    "Images of a table, not decoded: bytes or paths."
+    def __init__(self, rows, column):
         from datasets import Image as ImageColumn
-        if len(rows) == 0: raise DataError("the data set is empty: give at least one image with a caption")
-        self.image_column, column = _columns(rows, caption_column)
-        self.rows, self.size = rows.cast_column(self.image_column, ImageColumn(decode=False)), size
-        self.captions = [captions_of(v, f"row {i} ({self._name(i)})") for i, v in enumerate(rows[column])]
+        self.rows, self.column = rows.cast_column(column, ImageColumn(decode=False)).select_columns(column), column
 
     def __len__(self): return len(self.rows)
 
-    def _name(self, i):
-        stored = self.rows[i][self.image_column]
-        return Path(stored["path"]).name if stored.get("path") else f"row {i}"
+    def __getitem__(self, i):
+        stored = self.rows[i][self.column]
+        if not stored: raise DataError(f"row {i} has no image: take it out")
+        return stored.get("bytes") or stored["path"]
+
+    def __iter__(self): return iter(())  # a table is told from others by its captions and its length
+
+    def name(self, i):
+        path = (self.rows[i][self.column] or {}).get("path")
+        return Path(path).name if path else f"row {i}"
+
+def from_table(rows,  # a map-style datasets.Dataset
+               size, caption_column=None):  # None: `text` or `caption`
+    "Its captioned images; no image is read before it is asked for."
+    if len(rows) == 0: raise DataError("the data set is empty: give at least one image with a caption")
+    column = next((c for c in ("image", "jpg", "png", "webp", "jpeg") if c in rows.column_names), None)
+    if column is None: raise DataError(f"no image column: found {', '.join(rows.column_names)}")
+    named = _caption_column(rows.column_names, caption_column, "the data set")
+    images = _Column(rows, column)
+    captions = [captions_of(v, lambda: f"row {i} ({images.name(i)})") for i, v in enumerate(rows[named])]
+    return CaptionedImages(images, captions, size, images.name)
+
+def _from_hub(source, split, size, caption_column):
+    "Captioned images of a data set on the Hub."
+    from datasets import load_dataset
+    try: sets = load_dataset(str(source))
+    except Exception as e:  # whatever the network, the Hub and a stranger's files may raise
+        raise DataError(f"no data set {str(source)!r}: neither a folder, nor tar files, nor a name that could be read on the Hub ({type(e).__name__}: {' '.join(str(e).split())[:300]})") from None
+    if split not in sets: raise DataError(f"{source} has no split {split}: choose among {', '.join(sets)}")
+    others = [f"{name} ({len(rows)})" for name, rows in sets.items() if name != split]
+    if others: warnings.warn(f"reading split {split} of {source} ({len(sets[split])}), left out: {', '.join(others)}", stacklevel=3)
+    return from_table(sets[split], size, caption_column)
+
+# %% ../nbs/01_data.ipynb #0f1ce5a7
+def open_image(source,  # a path, an open file, a PIL image, an array (h,w,3) of bytes, or a tensor (3,h,w) in [0,1] or of bytes
+               size,  # pixels a side of the result
+               name=None,  # what errors call it: a string, or a function that makes one
+               centre=(0.5, 0.5)):  # where the square lies in what is left over, (x, y) in [0,1]
+    "The largest square of an image, the central one unless told otherwise, in RGB over white, resized."
+    def label(): return _told(name) if name else Path(source).name if isinstance(source, (str, Path)) else "an image"
+    def fails(why, mend="repair it or take it out"): return DataError(f"{label()} is not a readable image ({why}): {mend}")
+    try: picture = _picture(source)
+    except FileNotFoundError: raise fails("FileNotFoundError", "there is no such file") from None
+    except IsADirectoryError: raise fails("it is a folder", "name the pictures in it") from None
+    except UnidentifiedImageError: raise fails("UnidentifiedImageError") from None
+    except Exception as e: raise fails(f"{type(e).__name__}: {' '.join(str(e).split())[:200]}") from None  # a broken file raises anything
+    return ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC, centering=centre)
+
+# %% ../nbs/01_data.ipynb #77771085
+def digest(parts):  # strings or bytes
+    "Sixteen letters that tell a sequence from any other."
+    total = hashlib.sha256()
+    for part in parts:
+        part = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        total.update(f"{len(part)} ".encode() + part)
+    return total.hexdigest()[:16]
+
+class CaptionedImages(Dataset):
+    "Images with captions, as tensors (3,size,size) in [0,1] and lists of strings; an image is read when it is asked for."
+    def __init__(self,
+                 sources,  # `sources[i]`: path or bytes of image `i`
+                 captions,  # a list of strings for each
+                 size,  # pixels a side
+                 name=None):  # of image `i`, for errors: a function; None: that of its file
+        if len(sources) == 0: raise DataError("the data set is empty: give at least one image with a caption")
+        self.sources, self.captions, self.size = sources, captions, size
+        self._name = name or (lambda i: Path(sources[i]).name)
+
+    def __len__(self): return len(self.captions)
 
     def texts(self, i):
         "The captions of item `i`."
@@ -419,31 +476,174 @@ class CaptionedImages(Dataset):
 
     def image(self, i, centre=(0.5, 0.5)):
         "Image `i` as PIL, cropped to a square and resized."
-        stored = self.rows[i][self.image_column]
-        return open_image(io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"], self.size, self._name(i), centre)
+        source = self.sources[i]
+        return open_image(io.BytesIO(source) if isinstance(source, bytes) else source, self.size, lambda: self._name(i), centre)
 
-    def __getitem__(self, i): return dict(image=to_tensor(self.image(i)), texts=self.texts(i))
+    def __getitem__(self, i):
+        if not 0 <= i < len(self): raise IndexError(i)
+        return dict(image=to_tensor(self.image(i)), texts=self.texts(i))
+
+    def fingerprint(self):
+        "What tells these captions and these images from others: a dict."
+        return dict(captions=digest(t for texts in self.captions for t in (str(len(texts)), *texts)), images=digest(map(_glance, self.sources)))
+
+def _glance(source, length=65_536):
+    "Size, begin and end of a file, which tell it from others; bytes of a table, whose captions are looked at in full, go by."
+    if isinstance(source, bytes): return b""
+    try:
+        with open(source, "rb") as f:
+            size, begin = f.seek(0, 2), f.seek(0) or f.read(length)
+            f.seek(max(length, size - length))
+            return f"{size} ".encode() + begin + f.read(length)
+    except OSError: return b"missing"
+
+# %% ../nbs/01_data.ipynb #dat00002
+METADATA, ENDINGS = ("metadata.jsonl", "metadata.csv", "metadata.parquet"), {e for e, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+def _files(folder, seen=()):
+    "All files below `folder` in order, links followed; what is hidden is passed over."
+    real = os.path.realpath(folder)
+    if real in seen: return  # a link to a folder above
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        if entry.name.startswith(".") or entry.name == "__MACOSX": continue
+        if entry.is_dir(): yield from _files(entry.path, (*seen, real))
+        else: yield Path(entry.path)
+
+def _read_rows(file):
+    "Rows of a metadata file: (line, dict)."
+    if file.suffix.lower() == ".parquet":
+        import pyarrow.parquet
+        try: yield from enumerate(pyarrow.parquet.read_table(file).to_pylist(), 1)
+        except (OSError, ValueError) as e: raise DataError(f"{file.name} cannot be read as a parquet file: {e}") from None
+        return
+    lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
+    for k, line in enumerate(lines, 1):
+        try: line.decode("utf-8")
+        except UnicodeDecodeError: raise DataError(f"line {k} of {file.name} is not UTF-8: save the file as UTF-8") from None
+    text = b"".join(lines).decode("utf-8")
+    yield from _csv_rows(file, text) if file.suffix.lower() == ".csv" else _json_rows(file, text)
+
+def _json_rows(file, text):
+    for k, line in enumerate(text.split("\n"), 1):
+        if not line.strip(): continue
+        try: row = json.loads(line)
+        except ValueError as e: raise DataError(f"line {k} of {file.name} is no JSON ({e}): mend it or take it out") from None
+        if not isinstance(row, dict): raise DataError(f"line {k} of {file.name} is no JSON object: write {{\"file_name\": ..., \"text\": ...}}")
+        yield k, row
+
+def _csv_rows(file, text):
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    for row in table:
+        if None in row or None in row.values(): raise DataError(f"line {table.line_num} of {file.name} has another number of fields than the first line: put a text with commas between quotation marks")
+        yield table.line_num, row
+
+# %% ../nbs/01_data.ipynb #dat00003
+def _row_image(file, name, where):
+    "The path of the image called `name` in a row of the metadata `file`."
+    if not isinstance(name, str) or not name.strip(): raise DataError(f"no file_name in {where}: name its image")
+    pure = PurePosixPath(name.replace("\\", "/"))
+    if pure.is_absolute() or PureWindowsPath(name).drive or ".." in pure.parts: raise DataError(f"file_name {name!r} in {where} leaves the folder: write it relative to {file.name}")
+    tries = (name, pure, *(unicodedata.normalize(form, str(pure)) for form in ("NFC", "NFD")))
+    found = next((file.parent/t for t in tries if (file.parent/t).is_file()), None)
+    if found is None: raise DataError(f"no file {name} beside {file.name}, which {where} names: put it there or take the row out")
+    return found
+
+def _caption_column(names, given, where):
+    "The column of captions among `names`."
+    wanted = (given,) if given else (*CAPTION_COLUMNS, "txt", "json")
+    found = [c for c in wanted if c in names]
+    if not found: raise DataError(f"no caption column {' or '.join(wanted[:2])} in {where}: found {', '.join(names)}; name yours with --caption-column")
+    if set(CAPTION_COLUMNS) <= set(found): warnings.warn(f"{where} has two columns of captions: text is read, and caption left out (--caption-column chooses)", stacklevel=2)
+    return found[0]
+
+def _rows_of(file, caption_column):
+    "(path of an image, its captions) for every row of a metadata file."
+    rows = list(_read_rows(file))
+    names = list(dict.fromkeys(str(k) for _, row in rows for k in row))
+    if rows and "file_name" not in names: raise DataError(f"no column file_name in {file.name}: found {', '.join(names)}")
+    column = _caption_column(names, caption_column, file.name) if rows else None
+    for k, row in rows:
+        where = f"line {k} of {file.name} ({row.get('file_name')})"
+        value = row.get(column)
+        if file.suffix.lower() == ".csv" and _NUMBER.fullmatch(value.strip()):  # a CSV file does not say what is a text
+            raise DataError(f"a caption that is no text but the number {value.strip()} in {where}: name the column of the captions with --caption-column, or write it in a metadata.jsonl, between quotation marks")
+        yield _row_image(file, row.get("file_name"), where), captions_of(value, where)
+
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
+
+# %% ../nbs/01_data.ipynb #dat00004
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"}
+
+def _split_of_folder(items, folder, split):
+    "The items of `split`, when the folder has one subfolder for each split; else all of them. Whatever is left out is said."
+    inside = [p.relative_to(folder).parts[:-1] for p, _ in items]
+    shared = len(os.path.commonprefix(inside)) if len(set(inside)) > 1 else 0
+    tops = [parts[shared] if len(parts) > shared else None for parts in inside]
+    if len(set(tops)) < 2 or not all(t and t.lower() in SPLIT_NAMES for t in tops):
+        if split not in (None, "train"): raise DataError(f"{folder} has no folder for the split {split}: leave it out to read all pictures")
+        return items
+    kept = [item for item, t in zip(items, tops) if SPLIT_NAMES[t.lower()] == SPLIT_NAMES.get(split or "train", split)]
+    if not kept: raise DataError(f"{folder} has no split {split or 'train'}: choose among {', '.join(sorted(set(tops)))}")
+    if len(kept) < len(items): warnings.warn(f"read {len(kept)} pictures of the split {split or 'train'} of {folder}, left out {len(items) - len(kept)} of the others ({', '.join(sorted(set(tops)))}): choose with split", stacklevel=3)
+    return kept
+
+def open_folder(folder, size, caption_column=None, split=None):
+    "The captioned images of a folder with a metadata.jsonl, metadata.csv or metadata.parquet, or several in its subfolders."
+    folder = Path(folder).expanduser()
+    try: files = list(_files(folder))
+    except OSError as e: raise DataError(f"{folder} cannot be read ({e.strerror})") from None
+    tables = [f for f in files if f.name.lower() in METADATA]
+    pictures = {f for f in files if f.suffix.lower() in ENDINGS}
+    if not tables: raise DataError(f"no captions in {folder} ({len(pictures)} pictures): put a metadata.jsonl beside them, with a line {{\"file_name\": ..., \"text\": ...}} for each; without it there is no caption column")
+    twice = next((t.parent for t, u in zip(tables, tables[1:]) if t.parent == u.parent), None)
+    if twice: raise DataError(f"{twice} holds more than one metadata file: keep one of them")
+    items = [item for t in tables for item in _rows_of(t, caption_column)]
+    if not items: raise DataError(f"the data set is empty: {tables[0]} names no image")
+    unnamed = sorted(pictures - {p for p, _ in items})
+    if unnamed: warnings.warn(f"left out {len(unnamed)} of {len(pictures)} pictures in {folder} that no row of a metadata file names: {', '.join(p.name for p in unnamed[:3])}", stacklevel=2)
+    items = _split_of_folder(sorted(items, key=lambda item: str(item[0].relative_to(folder))), folder, split)
+    return CaptionedImages([p for p, _ in items], [texts for _, texts in items], size)
 
 # %% ../nbs/01_data.ipynb #e74084be
 def find_tars(source):
     "The tar files that `source` means: one, a pattern, or those of a folder."
     path = Path(source).expanduser()
-    if path.is_dir(): return sorted(map(str, path.glob("*.tar")))
-    return sorted(glob.glob(str(path))) if path.suffix == ".tar" or any(c in path.name for c in "*?[") else []
+    if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")): raise DataError(f"{source} is compressed, and read from the start only: unpack it to a .tar first")
+    if path.is_file(): return [str(path)] if path.suffix.lower() == ".tar" else []
+    if path.is_dir(): return [str(p) for p in _files(path) if p.suffix.lower() == ".tar"]
+    return sorted(glob.glob(str(path))) if any(c in path.name for c in "*?[") else []
 
 def open_data(source,  # "shapes", a folder, tar files (a pattern is fine), or a Hub name
               size,  # pixels a side
-              n=40_000,  # drawings, for "shapes"
+              n=None,  # drawings, for "shapes"; None: 40,000
               seed=0,  # of the drawings
-              split="train",  # of a stored data set
+              split=None,  # of a data set with several; None: train
               caption_column=None,  # None: `text` or `caption`
-              **index):  # of `flowtok.shards.Shards`, for tar files
-    "The captioned images called `source`."
-    if str(source) == "shapes": return Shapes(n, size, seed=seed)
+              max_broken=None,  # share of broken samples in tar files that is an error; None: 0.02
+              processes=None,  # that look through tar files; None: 1
+              index=None,  # folder for lists of what is whole in tar files; None: beside them
+              progress=True):
+    "The captioned images called `source`; an option that means nothing for it is refused."
+    if not isinstance(source, (str, Path)) or not str(source).strip(): raise DataError(f"a data set is a name, a folder or a pattern, got {source!r}")
+    given = {k for k, v in dict(n=n, split=split, caption_column=caption_column, max_broken=max_broken, processes=processes, index=index).items() if v is not None}
+    def takes(kind, *known):
+        if strange := sorted(given - set(known)): raise DataError(f"{strange[0].replace('_', '-')} means nothing for {kind}: leave it out")
+    if str(source) == "shapes":
+        takes("drawings", "n")
+        if Path("shapes").is_dir(): warnings.warn("shapes means the drawings; the folder here of that name is ./shapes", stacklevel=2)
+        return Shapes(40_000 if n is None else n, size, seed=seed)
+    path = Path(source).expanduser()
     if tars := find_tars(source):
+        takes("tar files", "caption_column", "max_broken", "processes", "index")
+        beside = [f.name for f in _files(path) if f.suffix.lower() in ENDINGS or f.name.lower() in METADATA] if path.is_dir() else []
+        if beside: raise DataError(f"{source} holds tar files and pictures ({', '.join(beside[:3])}): name one of the two, such as {path/'*.tar'}")
         from flowtok.shards import Shards  # notebook 16
-        return Shards(tars, size, column=caption_column, **index)
-    return CaptionedImages(_open(source, split), size, caption_column)
+        return Shards(tars, size, index, processes or 1, 0.02 if max_broken is None else max_broken, progress, caption_column)
+    takes("pictures that lie in no tar files", "caption_column", "split")
+    if path.is_dir(): return open_folder(path, size, caption_column, split)
+    if path.exists() or str(source).count("/") > 1 or str(source).startswith((".", "/", "~")) or any(c in str(source) for c in "*?[\\"):
+        raise DataError(f"no data set {str(source)!r}: " + ("a file that is no tar; name the folder it lies in" if path.exists() else "there is no such folder, and no such tar file"))
+    return _from_hub(source, split or "train", size, caption_column)
 
 # %% ../nbs/01_data.ipynb #076fb3bf
 class Images:
@@ -461,7 +661,7 @@ class Images:
         return torch.where(draw[:, 2].view(-1, 1, 1, 1) < 0.5, x.flip(-1), x)
 
     def __call__(self, index):
-        if self.stored is not None: return self.stored[index].to(torch.get_default_dtype())/255
+        if self.stored is not None: return self.stored[index].to(torch.float32)/255
         return torch.stack([self.data[int(i)]["image"] for i in index])
 
 # %% ../nbs/01_data.ipynb #8c3c5369
@@ -502,8 +702,7 @@ class LatentCache(Dataset):
 
     def images(self, index):
         "Dict of index (b,), mean and logvar (b,n,d)."
-        kind = torch.get_default_dtype()
-        return dict(index=index, mean=self.mean[index].to(kind), logvar=self.logvar[index].to(kind))
+        return dict(index=index, mean=self.mean[index].to(torch.float32), logvar=self.logvar[index].to(torch.float32))
 
 # %% ../nbs/01_data.ipynb #e6bff08e
 def encode_dataset(images,  # an Images
@@ -519,5 +718,9 @@ def encode_dataset(images,  # an Images
         texts = [images.data.texts(int(i)) for i in index]
         ids.append(tokenize([t for several in texts for t in several]).int()); counts += map(len, texts)
     first = torch.cat([torch.zeros(1, dtype=torch.long), torch.tensor(counts).cumsum(0)])
-    easy = [int(first[i]) + k for i in range(len(images.data)) for k in images.data.easy(i)] if hasattr(images.data, "easy") else []
+    easy = easy_rows(images.data, first)
     return LatentCache(torch.cat(means), torch.cat(logvars), torch.cat(ids), first, torch.tensor(easy) if easy else None)
+
+def easy_rows(data, first):  # where the captions of each image start (N+1,)
+    "Rows of captions that a training may begin with, if `data` names some: a list."
+    return [int(first[i]) + k for i in range(len(data)) for k in data.easy(i)] if hasattr(data, "easy") else []

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core import generator, run_record, show_images
+from .core import generator, run_record, show_images, whole_number
 from .data import (BACKGROUNDS, COLOURS, JITTER, OUTLINES, POSITIONS, SIZES, SPLITS, DataError, Scene, Shape, Shapes,
                           attributes, check, parse, read_scene, split_of)
 from .sampling import sample, sample_adaptive
@@ -98,9 +98,9 @@ def reconstruction(pipe, n, seed=1000):
     for split in SPLITS:
         data = Shapes(n, pipe.preset.tokenizer.image_size, split, seed, captions=1, detail="full")
         x, texts = torch.stack([data[i]["image"] for i in range(n)]), [data.texts(i)[0] for i in range(n)]
-        z = pipe.tokenizer.encode(x.to(pipe.device)).sample(generator(seed, split, device=pipe.device))
+        z = pipe.tokenizer.encode(x.to(pipe.device, pipe.dtype)).sample(generator(seed, split, device=pipe.device))
         text = pipe.text_encoder(pipe.text_encoder.tokenize(texts).to(pipe.device)) if pipe.tokenizer.reads_text else None
-        y = pipe.tokenizer.decode(z, text).clamp(0, 1).cpu()
+        y = pipe.tokenizer.decode(z, text).float().clamp(0, 1).cpu()
         result[split] = dict(right=accuracy(y, texts)["right"], psnr=round(psnr(y, x).item(), 2))
     return result
 
@@ -108,7 +108,8 @@ def reconstruction(pipe, n, seed=1000):
 def source(pipe, captions):
     "Width of Z_T, and the spread of its mean over captions."
     posterior = pipe.flow.project(pipe.text_encoder(pipe.text_encoder.tokenize(captions).to(pipe.device)))
-    return dict(sigma=round(posterior.std.mean().item(), 4), mean_spread=round(posterior.mean.std(0).mean().item(), 4))
+    mean, std = posterior.mean.float(), posterior.std.float()
+    return dict(sigma=round(std.mean().item(), 4), mean_spread=round(mean.std(0).mean().item(), 4))
 
 # %% ../nbs/12_evaluation.ipynb #7fafc1e3
 def spread_report(pipe, n, seed, **kw):
@@ -142,7 +143,7 @@ def evaluate_shapes(pipe,  # a Pipeline trained on shapes
                 free_mean=round(float(np.mean(distances)), 4), free_worst=round(max(distances), 4),
                 spread=spread_report(pipe, max(16, few//2), seed, **{k: kw[k] for k in ("steps", "guidance")}), source=source(pipe, other),
                 steps=by_steps, guidance=trade_off(pipe, max(16, few//2), seed + 1, steps),
-                record=run_record(seed, round(time.perf_counter() - start, 1), samples=samples, steps=steps, guidance=guidance or pipe.preset.guidance))
+                record=run_record(seed, round(time.perf_counter() - start, 1), samples=samples, steps=steps, guidance=pipe.preset.guidance if guidance is None else guidance))
 
 # %% ../nbs/12_evaluation.ipynb #aaa18659
 def caption_accuracy(captions,  # what a model said: a string for each picture
@@ -156,12 +157,12 @@ def caption_accuracy(captions,  # what a model said: a string for each picture
     return dict(parsed=share(parsed), true=share(right), detail=share(len(c) for c in kept if c) if any(kept) else 0.0,
                 **{a: share(v for c in kept for k, v in c.items() if k.rstrip("1") == a) for a in named})
 
-def caption_report(pipe, n, seed=1000, steps=20, splits=SPLITS, words=0):
+def caption_report(pipe, n, seed=1000, steps=20, splits=SPLITS, temperature=0.0):
     "`caption_accuracy` of `n` fresh drawings of each split, with the detail of the data's own captions and how many captions differ."
     result = {}
     for split in splits:
         data = Shapes(n, pipe.preset.tokenizer.image_size, split, seed, captions=1)
-        scenes, said = [data.scene(i) for i in range(n)], pipe.image_to_text([data[i]["image"] for i in range(n)], steps, words)
+        scenes, said = [data.scene(i) for i in range(n)], pipe.image_to_text([data[i]["image"] for i in range(n)], steps, temperature=temperature)
         own = caption_accuracy([data.texts(i)[0] for i in range(n)], scenes)
         result[split] = caption_accuracy(said, scenes) | dict(data_detail=own["detail"], different=round(len(set(said))/n, 4))
     return result
@@ -181,10 +182,10 @@ def autoencoder_report(pipe, n, seed=1000):
 def evaluate_captions(pipe,  # a Pipeline with a captioner, trained on shapes
                       samples=1000,  # drawings of each split
                       steps=20, seed=1000):
-    "All numbers of the direction from image to text: a dict."
+    "All numbers of the direction from image to text: a dict; `likeliest` is what the model says unless asked otherwise, `captions` are drawn at temperature 0.5."
     start = time.perf_counter()
-    result = dict(autoencoder=autoencoder_report(pipe, samples, seed), captions=caption_report(pipe, samples, seed, steps),
-                  likeliest=caption_report(pipe, samples, seed, steps, words=None), one_step=caption_report(pipe, samples, seed, 1))
+    result = dict(autoencoder=autoencoder_report(pipe, samples, seed), captions=caption_report(pipe, samples, seed, steps, temperature=0.5),
+                  likeliest=caption_report(pipe, samples, seed, steps), one_step=caption_report(pipe, samples, seed, 1, temperature=0.5))
     return result | dict(record=run_record(seed, round(time.perf_counter() - start, 1), samples=samples, steps=steps))
 
 # %% ../nbs/12_evaluation.ipynb #f687be8d
@@ -264,16 +265,18 @@ def _karpathy_hub(name, split):
     return [_karpathy_row(row) for part in parts for row in part]
 
 # %% ../nbs/12_evaluation.ipynb #f4465f48
-def fid(features=None):  # a network from uint8 images (b,3,h,w) to features (b,c); None: Inception, as FID is defined
-    "A meter of torchmetrics: `update(images, real=...)`, then `compute()`."
+def fid(features=None,  # a network from uint8 images (b,3,h,w) to features (b,c); None: Inception, as FID is defined
+        device="cpu"):
+    "A meter of torchmetrics: `update(images, real=...)`, then `compute()`. It adds up in float64, which MPS does not have: there it stays on the CPU."
     from torchmetrics.image.fid import FrechetInceptionDistance
-    try: return FrechetInceptionDistance(2048 if features is None else features)
-    except ModuleNotFoundError as e: raise ValueError("FID's Inception network needs torch-fidelity: pip install 'flowtok[fid]'") from e
-    except OSError as e: raise ValueError(f"FID's Inception network could not be fetched ({e}): connect once") from e
+    try: meter = FrechetInceptionDistance(2048 if features is None else features)
+    except ModuleNotFoundError as e: raise ValueError("FID's Inception network needs torch-fidelity: pip install torch-fidelity") from e
+    except OSError as e: raise ValueError(f"FID's Inception network could not be fetched ({e}): connect once, or leave FID out with --metrics clip") from e
+    return meter.to("cpu" if torch.device(device).type == "mps" else device)
 
 def to_bytes(x):  # (b,3,h,w) in [0,1]; values outside are clamped
     "Images as they would be saved: uint8."
-    return (x.clamp(0, 1)*255).round().to(torch.uint8)
+    return x if x.dtype == torch.uint8 else (x.clamp(0, 1)*255).round().to(torch.uint8)
 
 @torch.no_grad()
 def evaluate_tokenizer(pipe, images,  # an Images
@@ -281,15 +284,15 @@ def evaluate_tokenizer(pipe, images,  # an Images
                        batch=64, features=None):  # of `fid`
     "PSNR in dB, SSIM and rFID of the reconstructions of `images`: a dict."
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
-    n = len(images.data) if samples is None else min(samples, len(images.data))
+    n, batch = len(images.data) if samples is None else min(whole_number(samples, "samples", 1), len(images.data)), whole_number(batch, "batch", 1)
     if n < 2: raise ValueError(f"FID compares sets: give at least two images, got {n}")
-    start, meter, rows = time.perf_counter(), fid(features).to(pipe.device), []
+    start, meter, rows = time.perf_counter(), fid(features, pipe.device), []
     for index in torch.arange(n).split(batch):
         x = images(index).to(pipe.device, pipe.dtype)
         ids = pipe.text_encoder.tokenize([images.data.texts(int(i))[0] for i in index]) if pipe.tokenizer.reads_text else None
         text = None if ids is None else pipe.text_encoder(ids.to(pipe.device)).to(pipe.dtype)
         y = to_bytes(pipe.tokenizer.decode(pipe.tokenizer.encode(x).mean, text))
-        meter.update(to_bytes(x), real=True); meter.update(y, real=False)
+        for pictures, real in ((to_bytes(x), True), (y, False)): meter.update(pictures.to(meter.device), real=real)
         y, x = y.float()/255, x.float()
         rows.append((len(index), psnr(y, x).item(), ssim(y, x, data_range=1.0).item()))
     mean = lambda i: round(sum(r[0]*r[i] for r in rows)/n, 4)

@@ -41,15 +41,19 @@ def logit_normal(n,  # how many
                  generator=None, device="cpu",
                  zero=0.0):  # share of the times that are 0 instead
     "Times (n,) in [0,1): the sigmoid of a normal (Esser et al. 2024), or 0."
-    t = torch.sigmoid(mean + std*randn(n, generator=generator, device=device))
-    return t*(rand(n, generator=generator, device=device) >= zero) if zero else t
+    return _some_zero(torch.sigmoid(mean + std*randn(n, generator=generator, device=device)), zero, generator)
 
-def uniform(n, generator=None, device="cpu"):
-    "Times (n,), uniform in [0,1)."
-    return rand(n, generator=generator, device=device)
+def _some_zero(t, share, generator):
+    "Times with a `share` of them replaced by 0."
+    return t*(rand(len(t), generator=generator, device=t.device) >= share) if share else t
+
+def uniform(n, generator=None, device="cpu",
+            zero=0.0):  # share of the times that are 0 instead
+    "Times (n,), uniform in [0,1), or 0."
+    return _some_zero(rand(n, generator=generator, device=device), zero, generator)
 
 def draw_times(n, cfg, generator=None, device="cpu"):  # cfg: a FlowLossConfig
     "Times (n,) as `cfg` asks for."
-    if cfg.times == "uniform": return uniform(n, generator, device)
+    if cfg.times == "uniform": return uniform(n, generator, device, cfg.time_zero)
     if cfg.times != "logit-normal": raise ValueError(f"unknown times {cfg.times!r}: choose logit-normal or uniform")
     return logit_normal(n, cfg.time_mean, cfg.time_std, generator, device, cfg.time_zero)

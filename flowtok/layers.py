@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['rope_angles', 'RoPE2D', 'Attention', 'SwiGLU', 'timestep_embedding', 'TimestepEmbedder', 'sincos_positions',
-           'modulate', 'DiagonalGaussian']
+           'modulate', 'KeepsStatistics', 'DiagonalGaussian']
 
 # %% ../nbs/02_layers.ipynb #ba7e6249
 import math
@@ -99,6 +99,16 @@ def modulate(x,  # tokens (b,n,c)
     return x*(1 + scale[:, None]) + shift[:, None]
 
 # %% ../nbs/02_layers.ipynb #4b9c81d0
+class KeepsStatistics(nn.Module):
+    "A module whose own buffers, means and deviations of data, stay in float32 at least when its weights are made shorter."
+    def _apply(self, fn, recurse=True):
+        kept = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        for name, before in kept.items():
+            now = getattr(self, name)
+            if now.dtype.itemsize < 4: setattr(self, name, before.to(now.device))
+        return self
+
 class DiagonalGaussian:
     "A normal distribution with its own mean and log-variance for every number of `(b,n,d)`."
     def __init__(self, mean, logvar): self.mean, self.logvar = mean, logvar

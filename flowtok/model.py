@@ -30,6 +30,10 @@ class FlowTok(nn.Module):
         "Posterior over text tokens Z_T (b,n,d)."
         return self.projector(text)
 
+    def clipped_apart(self):
+        "Modules whose gradients are clipped by themselves: the balance head tells how large a loss is, and must not shorten the steps of the flow."
+        return [self.balance] if self.balance else []
+
     def align_target(self, text):  # CLIP features (b,n,c)
         "Alignment target T_P (b,n,d)."
         return self.align(text)

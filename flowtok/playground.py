@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .core import to_pil
+from .core import to_pil, to_tensor
 from .data import BACKGROUNDS, COLOURS, OUTLINES, SIZES, Scene, Shape, Shapes, draw
 from .pipeline import bundled, load
 from .sampling import sample
@@ -30,7 +30,7 @@ def walk(pipe,  # a Pipeline
 
 def strip(pipe, path, features, frames=8):
     "Points of one flow (steps+1,n,d) as `frames` pictures side by side, from t=0 to t=1: a PIL image."
-    chosen = path[torch.linspace(0, len(path) - 1, frames).round().long()]
+    chosen = path[torch.linspace(0, len(path) - 1, frames, device=path.device).round().long()]
     x = pipe.decode(chosen, features.expand(frames, -1, -1))
     return to_pil(torch.cat(list(x), -1))
 
@@ -180,7 +180,7 @@ def token_panel(desk):
 def uploaded(files):
     "The last image of a FileUpload's value as a PIL image; None if there is none."
     if not files: return None
-    try: return Image.open(io.BytesIO(bytes(files[-1]["content"]))).convert("RGB")
+    try: return to_pil(to_tensor(Image.open(io.BytesIO(bytes(files[-1]["content"])))))
     except Exception: raise ValueError(f"{files[-1]['name']} is not a picture that can be read: choose a PNG or a JPEG") from None
 
 def caption_panel(desk):
@@ -188,7 +188,7 @@ def caption_panel(desk):
     def redraw(kind, colour, size, x, y, background, second, file):
         shapes = [Shape(kind, colour, size, x, y)] + ([Shape(second, "blue", "small", 1 - x, 1 - y)] if second != "none" else [])
         seen = uploaded(file) or draw(Scene(background, tuple(shapes)), desk.pipe.preset.tokenizer.image_size)
-        said = [desk.pipe.image_to_text([seen], seed=s)[0] for s in (0, 1)]
+        said = [desk.pipe.image_to_text([seen], temperature=t)[0] for t in (0.0, 0.5)]
         return dict(seen=seen, again=desk.pipe.text_to_image(said[:1])[0], words="<br>".join(escape(s) for s in said))
     def choice(options, about): return widgets.Dropdown(options=options, description=about, layout=widgets.Layout(width="220px"))
     return Panel(redraw, dict(kind=choice(list(OUTLINES), "shape"), colour=choice(list(COLOURS), "colour"), size=choice(list(SIZES)[::-1], "size"), x=_real(0.5, 0, 1, "from left"), y=_real(0.5, 0, 1, "from top"),

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .core import run_record, to_pil, to_tensor, write_json
-from .data import DataError, captions_of, open_data, open_image
+from .core import alone, as_floats, difference, finite_number, replacing, run_record, to_pil, to_tensor, whole_number, write_json
+from .data import DataError, captions_of, digest, open_data, open_image
 from .evaluation import CAPTION_METRICS, caption_metrics, check_caption_metrics, fid, karpathy_split, to_bytes
 from .recipes import fingerprint
 
@@ -41,7 +41,7 @@ class ClipScore:
     @torch.no_grad()
     def __call__(self, images, captions):
         size = self.model.visual.image_size; size = size if isinstance(size, tuple) else (size, size)
-        x = F.interpolate(images.to(self.device).float(), size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        x = F.interpolate(as_floats(images.to(self.device)), size=size, mode="bicubic", antialias=True).clamp(0, 1)
         mean, std = (torch.tensor(v, device=x.device).view(3, 1, 1) for v in (self.model.visual.image_mean or open_clip.OPENAI_DATASET_MEAN, self.model.visual.image_std or open_clip.OPENAI_DATASET_STD))
         a, b = self.model.encode_image((x - mean)/std), self.model.encode_text(self.tokenize(list(captions)).to(self.device))
         return 100*F.cosine_similarity(a, b).clamp(min=0).cpu()
@@ -92,19 +92,26 @@ class Rows:
 
     def texts(self, i): return captions_of(self.rows[i]["captions"], str(self.rows[i]["path"]))
 
+    def fingerprint(self):
+        "What tells these captions and these images from others: a dict."
+        return dict(captions=digest(t for i in range(len(self)) for t in self.texts(i)), images=digest(f"{Path(r['path']).name} {Path(r['path']).stat().st_size}" for r in self.rows))
+
     def __getitem__(self, i): return dict(image=to_tensor(open_image(self.rows[i]["path"], self.size)), texts=self.texts(i))
 
 # %% ../nbs/19_protocols.ipynb #a2dce1e3
 METRICS, KNOWN = ("fid", "clip"), ("coco-30k", "mjhq-30k", "karpathy")
 
-def open_benchmark(data, size, seed=0, samples=None, **kw):
+def open_benchmark(data, size, seed=0, samples=None, caption_column=None, split=None, max_broken=None):
     "The data set that `data` names: `coco-30k:FOLDER`, `karpathy:FOLDER` (the test split, with COCO's images), `mjhq-30k` (perhaps `:FOLDER`), or anything that `open_data` reads."
     name, _, folder = str(data).partition(":"); folder = str(Path(folder).expanduser()) if folder else None
+    options = dict(caption_column=caption_column, split=split, max_broken=max_broken)
+    unused = [k for k, v in options.items() if v is not None] if name in KNOWN else []
+    if unused: raise DataError(f"--{unused[0].replace('_', '-')} means nothing for {name}: leave it out")
     if name == "mjhq-30k": return Rows(mjhq_30k(folder), size)
     if name in KNOWN and not folder: raise DataError(f"COCO is not fetched by itself: unpack its images and annotations into one folder, and name it, {name}:FOLDER")
     if name == "coco-30k": return Rows(coco_30k(Path(folder)/"annotations"/"captions_val2014.json", Path(folder)/"val2014", samples or 30_000, seed), size)
     if name == "karpathy": return Rows(karpathy_split(images=folder), size)
-    return open_data(data, size, **kw)
+    return open_data(data, size, **options)
 
 def draw_all(pipe, data, n, out, steps=20, guidance=None, seed=0, block=64, progress=True):
     "Draw the first caption of each of `n` items into `out`/IMAGE.png, as far as it has not been done; returns the paths, and images per second of what was drawn now, or None."
@@ -115,8 +122,11 @@ def draw_all(pipe, data, n, out, steps=20, guidance=None, seed=0, block=64, prog
         if all(p.exists() for p in part): continue
         begun = time.perf_counter(); drawn = pipe.images([data.texts(i)[0] for i in range(k, min(n, k + block))], steps, guidance, (seed, k//block)).cpu()
         count, seconds = count + len(drawn), seconds + time.perf_counter() - begun
-        for x, p in zip(drawn, part): temporary = p.with_suffix(".part"); to_pil(x).save(temporary, "PNG"); temporary.replace(p)
+        for x, p in zip(drawn, part): _save_picture(x, p)
     return paths, round(count/seconds, 2) if count else None
+
+def _save_picture(x, path):
+    with replacing(path) as temporary: to_pil(x).save(temporary, "PNG")
 
 def _read(paths): return torch.stack([to_tensor(Image.open(p)) for p in paths])
 
@@ -125,8 +135,7 @@ def instruments(metrics, features=None, clip=None, device="cpu"):
     "What measures: a meter of FID and a `ClipScore`, or None for what is not among `metrics`."
     unknown = [m for m in metrics if m not in METRICS]
     if unknown: raise ValueError(f"unknown metric {unknown[0]!r}: choose among {', '.join(METRICS)}")
-    exact = "cpu" if torch.device(device).type == "mps" else device  # FID adds up in float64
-    return fid(features).to(exact) if "fid" in metrics else None, (clip or ClipScore(device=device)) if "clip" in metrics else None
+    return fid(features, device) if "fid" in metrics else None, (clip or ClipScore(device=device)) if "clip" in metrics else None
 
 @torch.no_grad()
 def compare_sets(data, paths, meter, clip, batch=64, progress=True):
@@ -141,24 +150,32 @@ def compare_sets(data, paths, meter, clip, batch=64, progress=True):
 # %% ../nbs/19_protocols.ipynb #b4f865db
 def benchmark(pipe, data, out,  # a Pipeline, the name of a data set (as for `open_benchmark`), a folder
               samples=None,  # None: all
-              steps=20, guidance=None, seed=0, metrics=METRICS, features=None, clip=None, block=64, progress=True, **kw):
+              steps=20, guidance=None, seed=0, metrics=METRICS, features=None, clip=None, block=64, progress=True,
+              caption_column=None, split=None, max_broken=None):  # of `open_data`
     "Draw, compare, and write `benchmark.json` and `benchmark.md` into `out`; returns the report."
-    size, out = pipe.preset.tokenizer.image_size, Path(out)
-    images = open_benchmark(data, size, seed=seed, samples=samples, **kw)
+    size, out, seed, steps, block = pipe.preset.tokenizer.image_size, Path(out), whole_number(seed), whole_number(steps, "steps", 1), whole_number(block, "block", 1)
+    if samples is not None: samples = whole_number(samples, "samples", 1)
+    images = open_benchmark(data, size, seed, samples, caption_column, split, max_broken)
     n = len(images) if samples is None else min(samples, len(images))
     if n < 2: raise ValueError(f"FID compares sets: give at least two images, got {n}")
-    guidance = pipe.preset.guidance if guidance is None else guidance
-    protocol = dict(data=_title(data), samples=n, size=size, seed=seed, resize="centre square, bicubic", captions="the first of each image", block=block)
+    guidance = pipe.preset.guidance if guidance is None else finite_number(guidance, "guidance")
+    protocol = dict(data=_title(data), samples=n, size=size, seed=seed, resize="centre square, bicubic", captions="the first of each image", block=block, content=images.fingerprint())
     settings = protocol | dict(model=pipe.preset.name, weights=fingerprint(pipe), steps=steps, guidance=guidance, grid=pipe.preset.grid)
     meter, scorer = instruments(metrics, features, clip, pipe.device)  # before hours of drawing: a network may be out of reach
+    with alone(out): return _benchmark(pipe, images, n, out, protocol, settings, meter, scorer, features, progress)
+
+def _benchmark(pipe, images, n, out, protocol, settings, meter, scorer, features, progress):
+    "As `benchmark`, in a folder that is ours."
     _same_settings(out, settings)
+    steps, guidance, seed, block = (settings[k] for k in ("steps", "guidance", "seed", "block"))
     begun = time.perf_counter(); paths, rate = draw_all(pipe, images, n, out/"drawn", steps, guidance, seed, block, progress)
     before = json.loads((out/"benchmark.json").read_text()) if (out/"benchmark.json").exists() else {}
     protocol |= dict(fid=type(features).__name__ if features else "Inception") if meter else {}
     protocol |= dict(clip=scorer.name) if scorer else {}
     report = settings | dict(protocol=protocol) | compare_sets(images, paths, meter, scorer, progress=progress)
     report |= dict(images_per_second=rate or before.get("images_per_second"), record=run_record(seed, round(time.perf_counter() - begun, 1)))
-    write_json(out/"benchmark.json", report); (out/"benchmark.md").write_text(comparison([out/"benchmark.json"]) + "\n", encoding="utf-8")
+    write_json(out/"benchmark.json", report)
+    with replacing(out/"benchmark.md") as part: part.write_text(comparison([out/"benchmark.json"]) + "\n", encoding="utf-8")
     return report
 
 def _title(data):
@@ -170,9 +187,9 @@ def _title(data):
 def _same_settings(out, settings):
     "Note what is drawn in `out`, or check that it is this."
     out.mkdir(parents=True, exist_ok=True); file, now = out/"settings.json", json.loads(json.dumps(settings))
-    if file.exists() and (before := json.loads(file.read_text())) != now:
-        what = next(k for k in now if before.get(k) != now[k])
-        raise ValueError(f"{out} holds pictures of another {what} ({before.get(what)}, now {now[what]}): choose another folder with --out")
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
+    if other := difference({k: v for k, v in before.items() if k in now}, {k: v for k, v in now.items() if k in before}):
+        raise ValueError(f"{out} holds pictures of another {other.partition(' ')[0]} ({other}): choose another folder with --out")
     write_json(file, settings)
 
 def comparison(files):  # `benchmark.json` of several runs
@@ -188,19 +205,26 @@ def comparison(files):  # `benchmark.json` of several runs
     return "\n".join(lines + [f"| {r['model']} | {r['weights'][:8]} | {r['steps']} | {r['guidance']} | {r.get('fid', '-')} | {r.get('clip', '-')} | {r['images_per_second']} | {where(r)} |" for r in reports])
 
 # %% ../nbs/19_protocols.ipynb #e4d6864f
-def caption_benchmark(pipe, data, out, samples=None, steps=20, seed=0, batch=64, metrics=CAPTION_METRICS, progress=True, **kw):
+def caption_benchmark(pipe, data, out, samples=None, steps=20, seed=0, batch=64, metrics=CAPTION_METRICS, progress=True,
+                      caption_column=None, split=None, max_broken=None):  # of `open_data`
     "Caption the images of `data`, and score against all captions they have: writes `captions-benchmark.json` into `out`; returns the report."
     check_caption_metrics(metrics)
     if pipe.captioner is None: raise ValueError(f"{pipe.preset.name} has no captioner: train it with --direction both or i2t")
-    size, out = pipe.preset.tokenizer.image_size, Path(out); out.mkdir(parents=True, exist_ok=True)
-    images = open_benchmark(data, size, seed=seed, samples=samples, **kw)
+    size, out, seed, steps, batch = pipe.preset.tokenizer.image_size, Path(out), whole_number(seed), whole_number(steps, "steps", 1), whole_number(batch, "batch", 1)
+    if samples is not None: samples = whole_number(samples, "samples", 1)
+    images = open_benchmark(data, size, seed, samples, caption_column, split, max_broken)
+    with alone(out): return _caption_benchmark(pipe, images, data, out, samples, steps, seed, batch, metrics, progress)
+
+def _caption_benchmark(pipe, images, data, out, samples, steps, seed, batch, metrics, progress):
+    "As `caption_benchmark`, in a folder that is ours."
+    size = pipe.preset.tokenizer.image_size
     n, file = len(images) if samples is None else min(samples, len(images)), out/"said.json"
-    settings = json.loads(json.dumps(dict(protocol=dict(data=_title(data), samples=n, size=size, seed=seed), weights=fingerprint(pipe), steps=steps)))
+    settings = json.loads(json.dumps(dict(protocol=dict(data=_title(data), samples=n, size=size, seed=seed, content=images.fingerprint()), weights=fingerprint(pipe), steps=steps, words="likeliest")))
     kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else dict(settings=settings, said=[])
-    if kept["settings"] != settings: raise ValueError(f"{file} holds captions of another model or protocol: choose another folder with --out")
+    if kept["settings"] != settings: raise ValueError(f"{file} holds captions of another model or protocol ({difference(kept['settings'], settings)}): choose another folder with --out")
     said, begun = kept["said"], time.perf_counter()
     for k in tqdm(range(len(said), n, batch), desc="captioning", disable=not progress, mininterval=1.0):
-        said += pipe.image_to_text([images[i]["image"] for i in range(k, min(n, k + batch))], steps, (seed, k//batch))
+        said += pipe.image_to_text([images[i]["image"] for i in range(k, min(n, k + batch))], steps, seed=(seed, k//batch))
         write_json(file, dict(settings=settings, said=said))
     report = settings | caption_metrics(said, [list(images.texts(i)) for i in range(n)], metrics) | dict(record=run_record(seed, round(time.perf_counter() - begun, 1)))
     write_json(out/"captions-benchmark.json", report)

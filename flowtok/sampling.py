@@ -8,14 +8,16 @@ __all__ = ['SOLVERS', 'time_grid', 'guided', 'sample', 'sample_adaptive']
 # %% ../nbs/08_sampling.ipynb #368c0e90
 import torch
 
+from .core import finite_number, whole_number
+
 # %% ../nbs/08_sampling.ipynb #ce551778
 def time_grid(steps,  # number of steps
               grid="uniform",  # or "release": the grid of the authors' code
               sigma_min=1e-5):  # used by the release grid only
     "Times (steps,) at which the velocity is asked, and the length of a step."
-    if steps < 1: raise ValueError(f"sampling needs at least one step, got {steps}")
-    if grid == "uniform": return torch.arange(steps)/steps, 1/steps
-    if grid == "release": return torch.linspace(0, 1 - sigma_min, steps), (1 - sigma_min)/steps
+    steps = whole_number(steps, "steps", 1)
+    if grid == "uniform": return torch.arange(steps, dtype=torch.float32, device="cpu")/steps, 1/steps
+    if grid == "release": return torch.linspace(0, 1 - sigma_min, steps, dtype=torch.float32, device="cpu"), (1 - sigma_min)/steps
     raise ValueError(f"unknown time grid {grid!r}: choose uniform or release")
 
 # %% ../nbs/08_sampling.ipynb #5bb360be
@@ -23,6 +25,7 @@ def guided(velocity,  # network: (x, t, null) -> velocity (b,n,d)
            guidance=1.0,  # s; 1 is off
            shared=False):  # ask with one time and one indicator for all samples, which FlowTok's velocity understands
     "A velocity `(x, t) -> (b,n,d)` with guidance."
+    guidance = finite_number(guidance, "guidance")
     def ask(x, t, *labels):
         t = t[:1] if shared else t
         null = torch.tensor(labels, device=x.device).repeat_interleave(len(t))
@@ -59,6 +62,7 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
     for t in times.tolist():
         z = SOLVERS[method](field, z, torch.full((len(z),), t, device=z.device), h)
         if trajectory: path.append(z)
+    if not torch.isfinite(z).all(): raise FloatingPointError(f"the flow left the finite numbers in {steps} steps: lower the guidance ({guidance}), or look at the weights")
     return torch.stack(path) if trajectory else z
 
 # %% ../nbs/08_sampling.ipynb #dddd36dc
@@ -67,11 +71,14 @@ def sample_adaptive(velocity, z, guidance=1.0,
                     tolerance=1e-2):  # largest error of a step, relative to the tokens' size
     "As `sample`, with steps chosen so that Euler and Heun agree; returns tokens and the number of network calls."
     field, t, h, calls = guided(velocity, guidance), 0.0, 0.1, 0
+    tolerance = finite_number(tolerance, "tolerance")
+    if tolerance <= 0: raise ValueError(f"tolerance must be above 0, got {tolerance}")
     while t < 1 - 1e-9:
         h = min(h, 1 - t)
         now, then = (torch.full((len(z),), s, device=z.device) for s in (t, t + h))
         v = field(z, now); w = field(z + h*v, then); calls += 2
         error = (h/2*(w - v)).square().mean().sqrt()/z.square().mean().sqrt().clamp(min=1e-6)
+        if not torch.isfinite(error): raise FloatingPointError(f"the flow left the finite numbers at t = {t:.3g}: lower the guidance ({guidance}), or look at the weights")
         if error <= tolerance or h <= 1e-4: z, t = z + h/2*(v + w), t + h
         h *= float((0.9*(tolerance/error.clamp(min=1e-12)).sqrt()).clamp(0.3, 3.0))
     return z, calls

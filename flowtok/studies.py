@@ -23,7 +23,7 @@ from torch import nn
 
 from . import recipes
 from .control import WAYS, control_row  # notebook 18
-from .core import preset, run_record, seed_all, to_tensor, write_json
+from .core import alone, preset, replacing, run_record, seed_all, to_tensor, whole_number, write_json
 from .data import Images, Shapes, open_data
 from .evaluation import CAPTION_SETS, FREE_CAPTIONS, accuracy, caption_set, freedom, reconstruction, spread_report
 from .evaluation import source as source_width
@@ -139,7 +139,7 @@ FLOW = {
     "KL 0": dict(change={"flow_loss.kl_weight": 0.0}),
     "KL 0.1": dict(change={"flow_loss.kl_weight": 0.1}),
     "KL plain": dict(change={"flow_loss.kl": "plain"}),
-    "times: uniform (paper)": dict(change={"flow_loss.times": "uniform"}),
+    "times: uniform (paper)": dict(change={"flow_loss.times": "uniform", "flow_loss.time_zero": 0.0}),
     "times: logit-normal (release)": dict(change={"flow_loss.time_mean": 0.0, "flow_loss.time_zero": 0.0}),
     "no easy start": dict(change={"train_flow.easy": 0.0}),
     "every sample as loud": dict(change={"flow.balance_width": 0})}
@@ -213,7 +213,9 @@ def study(name,  # a key of `STUDIES`
     variants, run = STUDIES[name]; out = Path(out)
     if strangers := set(only) - set(variants): raise ValueError(f"unknown change {', '.join(sorted(strangers))}: choose from {'; '.join(variants)}")
     out.mkdir(parents=True, exist_ok=True)
-    file, settings = out/f"{name}.json", dict(steps=steps or signature(run).parameters["steps"].default)
+    default = signature(run).parameters["steps"].default
+    file, settings = out/f"{name}.json", dict(steps=default if steps is None else whole_number(steps, "steps", 1))
+    seeds = [whole_number(s) for s in seeds]
     kept = read_study(file) if file.exists() else dict(settings=settings, rows=[])
     if kept["settings"] != settings: raise ValueError(f"{file} was made with {kept['settings']}, not {settings}: choose another folder")
     rows = kept["rows"]
@@ -223,11 +225,19 @@ def study(name,  # a key of `STUDIES`
         try: row, pictures = run(variant, seed, settings["steps"])
         except ValueError as e: row = dict(left_out=str(e))
         row = dict(name=title, seed=seed) | row | dict(seconds=round(time.perf_counter() - wall, 1), cpu_seconds=round(time.process_time() - cpu, 1))
-        if file.exists(): rows = read_study(file)["rows"]  # another process may have added its own
-        rows = [r for r in rows if (r["name"], r["seed"]) != (title, seed)] + [row]
-        write_json(file, dict(settings=settings, rows=rows, record=run_record(command=_command(name, out, rows, steps))))
+        rows = _add_row(file, settings, row, lambda rows: _command(name, out, rows, steps))
         if pictures is not None and seed == seeds[0]: _strip(pictures, out/f"{name}-{list(variants).index(title):02}.png")
         say(rows[-1])
+    return rows
+
+# %% ../nbs/17_studies.ipynb #stu00001
+def _add_row(file, settings, row, command, wait=600):
+    "Put a row into the file of a study, to which other processes may add theirs; returns all of its rows."
+    with alone(file.parent, wait):  # from reading to writing
+        kept = read_study(file) if file.exists() else dict(settings=settings, rows=[])
+        if kept["settings"] != settings: raise ValueError(f"{file} was made with {kept['settings']}, not {settings}: choose another folder")
+        rows = [r for r in kept["rows"] if (r["name"], r["seed"]) != (row["name"], row["seed"])] + [row]
+        write_json(file, dict(settings=settings, rows=rows, record=run_record(command=command(rows))))
     return rows
 
 # %% ../nbs/17_studies.ipynb #12b6c811
@@ -235,7 +245,7 @@ def _strip(images, path, cols=8):  # (b,3,h,w)
     "Save images side by side, pixel by pixel."
     rows = [torch.cat(list(part), -1) for part in images.split(cols)]
     array = (torch.cat(rows, -2).clamp(0, 1)*255).round().to(torch.uint8)
-    Image.fromarray(array.permute(1, 2, 0).numpy()).save(path)
+    with replacing(path) as part: Image.fromarray(array.permute(1, 2, 0).numpy()).save(part)
 
 # %% ../nbs/17_studies.ipynb #66921138
 def _command(name, out, rows, steps):

@@ -11,7 +11,7 @@ from einops import rearrange, repeat
 from torch import nn
 
 from .core import TokenizerConfig
-from .layers import Attention, DiagonalGaussian, RoPE2D, SwiGLU
+from .layers import Attention, DiagonalGaussian, KeepsStatistics, RoPE2D, SwiGLU
 
 # %% ../nbs/03_tokenizer.ipynb #1c2bc489
 class Block(nn.Module):
@@ -83,7 +83,7 @@ class Decoder(nn.Module):
         return self.smooth(x)
 
 # %% ../nbs/03_tokenizer.ipynb #6b5f801a
-class ImageTokenizer(nn.Module):
+class ImageTokenizer(KeepsStatistics):
     "Image to latent tokens and back (FlowTok section 3.1; TA-TiTok with RoPE and SwiGLU)."
     def __init__(self, cfg: TokenizerConfig):
         super().__init__()
@@ -103,6 +103,7 @@ class ImageTokenizer(nn.Module):
         size = self.cfg.image_size
         if x.ndim != 4 or tuple(x.shape[1:]) != (3, size, size):
             raise ValueError(f"this tokenizer takes images (b,3,{size},{size}), got {tuple(x.shape)}: resize and make them RGB first")
+        if not x.is_floating_point(): raise ValueError(f"this tokenizer takes images as floats in [0,1], got {x.dtype}: divide bytes by 255")
         return self.encoder(x)
 
     def decode(self,
@@ -121,4 +122,4 @@ class ImageTokenizer(nn.Module):
         "Take from a data set the mean of every token and the standard deviation of every channel around it."
         mean = mean.float()
         self.latent_mean.copy_(mean.mean(0))
-        self.latent_std.copy_((mean - mean.mean(0)).std((0, 1)))
+        self.latent_std.copy_((mean - mean.mean(0)).std((0, 1)).clamp(min=1e-3))  # of one picture, or equal ones, it would be 0

@@ -35,7 +35,7 @@ def _16_2(answer):  # a function: path, list of (PIL image, list of captions) ->
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)/"000.tar"; answer(path, pairs)
         assert path.is_file(), "no file was written to the path"
-        rows, faults = index_shard(path, "text")
+        rows, faults, _ = index_shard(path, "text")
         assert not faults, f"the pass finds a fault: {faults[0]}"
         assert len(rows) == 5, f"{len(rows)} samples are found instead of 5: image and captions of one sample share a name and stand side by side"
         shards = Shards([path], 32, progress=False, column="text")
