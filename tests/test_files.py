@@ -1,0 +1,308 @@
+"Files that users own are replaced whole or not at all; a folder belongs to one run; what changed since is noticed."
+import json
+import os
+import subprocess
+import sys
+import threading
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+import torch
+
+import flowtok
+from flowtok import cli, recipes, studies
+from flowtok.core import alone, difference, replacing, save_figure, show_images, write_json
+from flowtok.pipeline import WEIGHTS
+from flowtok.shards import open_cache
+from flowtok.training import save_checkpoint
+from test_inputs import refused
+from world import square, squares
+
+TINY = dict(steps=2, device="cpu", progress=False)
+BIN = Path(sys.executable).parent
+
+
+class Cut(Exception): pass
+
+
+def cut_at(step):
+    "A callback that ends a training as a kill would."
+    def callback(at, model):
+        if at >= step: raise Cut
+    return callback
+
+
+# --- replaced whole or not at all
+
+FULL = """
+import resource, sys, torch, numpy as np
+from pathlib import Path
+import flowtok
+from flowtok.core import replacing, write_json
+from flowtok.shards import _arrays
+from flowtok.training import Diary, save_checkpoint
+pipe, folder = flowtok.load("nano", device="cpu"), Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # as a full disk would
+def array():
+    with replacing(folder/"a.npy") as part: np.save(part, np.zeros(100_000))
+for act in (lambda: pipe.save(folder), lambda: save_checkpoint(folder/"step-1.pt", pipe.state_dict()), lambda: write_json(folder/"a.json", "x"*300_000), array,
+            lambda: _arrays(folder, 100_000, (16, 16), 16, [0, 1])):
+    try: act()
+    except OSError as e: print(e.errno, "no space left on the disk" in str(e))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of files are of Unix")
+def test_a_full_disk(tmp_path):
+    "It is said, what was there still loads, and nothing is left lying about."
+    flowtok.load("nano", device="cpu").save(tmp_path)
+    save_checkpoint(tmp_path/"step-1.pt", dict(a=1))
+    write_json(tmp_path/"a.json", "before")
+    (tmp_path/"a.npy").write_bytes(b"before")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:-1] == ["28 True"]*5, done.stdout + done.stderr
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of files are of Unix")
+def test_a_training_on_a_full_disk_ends_in_one_line(tmp_path):
+    code = "import resource, sys; from flowtok import cli; resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)); cli.train(data=sys.argv[1], out=sys.argv[2], steps=3, save_every=1, device='cpu')"
+    done = subprocess.run([sys.executable, "-c", code, squares(tmp_path/"data"), tmp_path/"run"], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "no space left on the disk for" in done.stderr.splitlines()[-1]
+    assert not [p.name for p in (tmp_path/"run").rglob("*.part*")]
+
+
+def test_what_fails_leaves_the_old_file(tmp_path):
+    for name in ("a.json", "a.png", "b.bin"): (tmp_path/name).write_bytes(b"before")
+    with pytest.raises(TypeError): write_json(tmp_path/"a.json", object())
+    figure = show_images([square()])
+    figure.savefig = lambda *args, **kw: 1/0
+    with pytest.raises(ZeroDivisionError): save_figure(figure, tmp_path/"a.png")
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path/"b.bin") as part:
+        part.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {n: b"before" for n in ("a.json", "a.png", "b.bin")}
+
+
+def test_an_own_readme_stays(tmp_path):
+    pipe = flowtok.load("nano", device="cpu")
+    pipe.save(tmp_path)
+    (tmp_path/"README.md").write_text("my model")
+    pipe.save(tmp_path)
+    assert (tmp_path/"README.md").read_text() == "my model"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_many_writers_of_one_file(tmp_path):
+    "None is lost on the way, and no reader sees half a file."
+    file, faults = tmp_path/"a.json", []
+    def write(k):
+        try:
+            for i in range(150): write_json(file, [k]*200)
+        except Exception as e: faults.append(e)
+    threads = [threading.Thread(target=write, args=(k,)) for k in range(4)]
+    write_json(file, [0]*200)
+    for t in threads: t.start()
+    while any(t.is_alive() for t in threads): assert len(set(json.loads(file.read_text()))) == 1
+    assert not faults and [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+# --- one process at a time
+
+def _add(file, k):
+    for i in range(20): studies._add_row(file, dict(steps=1), dict(name=f"change {k}", seed=i), lambda rows: "")
+
+
+def test_rows_of_several_processes_all_arrive(tmp_path):
+    processes = [get_context("spawn").Process(target=_add, args=(tmp_path/"a.json", k)) for k in range(3)]
+    for p in processes: p.start()
+    for p in processes: p.join()
+    rows = json.loads((tmp_path/"a.json").read_text())["rows"]
+    assert sorted((r["name"], r["seed"]) for r in rows) == sorted((f"change {k}", i) for k in range(3) for i in range(20))
+
+
+def test_a_second_run_in_a_folder_is_refused_at_once(tmp_path, monkeypatch, capsys):
+    squares(tmp_path/"data")
+    with alone(tmp_path/"run"):
+        said = refused(monkeypatch, capsys, cli.train, "--data", tmp_path/"data", "--out", tmp_path/"run", "--steps", 1, "--device", "cpu")
+        assert "another process is at work in" in said and "--out" in said
+        said = refused(monkeypatch, capsys, cli.pretokenize, "nano", tmp_path/"data", tmp_path/"run", "--device", "cpu")
+        assert "another process is at work in" in said
+    assert [p.name for p in (tmp_path/"run").iterdir()] == [".lock"]
+    recipes.train(data=str(tmp_path/"data"), out=tmp_path/"run", **TINY | dict(steps=1))
+
+
+def test_two_real_runs_in_one_folder(tmp_path):
+    "One of them is refused; the folder is whole, and of the other."
+    common = [BIN/"flowtok-train", "--out", tmp_path/"run", "--steps", "2", "--device", "cpu"]
+    for k, what in enumerate(("square", "star")): squares(tmp_path/str(k), caption="a {} " + what)
+    runs = [subprocess.Popen([*common, "--data", tmp_path/str(k), "--seed", str(k)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for k in range(2)]
+    said = [r.communicate()[1] for r in runs]
+    won = [k for k in range(2) if runs[k].returncode == 0]
+    assert len(won) == 1 and ("another process is at work" in said[1 - won[0]] or "already holds a run" in said[1 - won[0]])
+    assert json.loads((tmp_path/"run"/"settings.json").read_text())["seed"] == won[0]
+    assert len((tmp_path/"run"/"tokenizer"/"log.jsonl").read_text().splitlines()) == 2
+
+
+# --- what changed since
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    "A run that was cut in its first part; returns how to go on."
+    squares(tmp_path/"data")
+    def go(**kw): return recipes.train(data=str(tmp_path/"data"), out=tmp_path/"run", direction="t2i", save_every=1, **TINY | kw)
+    with monkeypatch.context() as m, pytest.raises(Cut):
+        m.setattr(recipes, "reconstruction_callback", lambda *a: cut_at(1))
+        go()
+    return go
+
+
+def change_captions(folder, old="a red square", new="a red zebra"):
+    file = folder/"metadata.jsonl"
+    file.write_text(file.read_text().replace(old, new, 1))
+
+
+def test_changed_captions_end_a_resume(stopped, tmp_path):
+    change_captions(tmp_path/"data")
+    with pytest.raises(ValueError, match="was started with other captions, which have changed since"): stopped(resume=True)
+    change_captions(tmp_path/"data", "a red zebra", "a red square")
+    assert stopped(resume=True).images(["a red square"], 1).isfinite().all()
+
+
+def test_captions_in_another_order_end_a_resume(stopped, tmp_path):
+    file = tmp_path/"data"/"metadata.jsonl"
+    first, second = (json.loads(line) for line in file.read_text().splitlines()[:2])
+    rest = file.read_text().splitlines()[2:]
+    first["text"], second["text"] = second["text"], first["text"]
+    file.write_text("\n".join([json.dumps(first), json.dumps(second), *rest]))
+    with pytest.raises(ValueError, match="other captions"): stopped(resume=True)
+
+
+def test_a_changed_picture_ends_a_resume(stopped, tmp_path):
+    square(5).save(tmp_path/"data"/"0.png")
+    with pytest.raises(ValueError, match="was started with other images"): stopped(resume=True)
+
+
+def test_another_column_ends_a_resume(stopped):
+    with pytest.raises(ValueError, match=r"another caption_column \(caption_column none, now text\)"): stopped(resume=True, caption_column="text")
+
+
+def test_another_model_to_start_from_ends_a_resume(tmp_path, monkeypatch):
+    "Even when it lies in the same folder."
+    data = str(squares(tmp_path/"data"))
+    for seed in (0, 1):
+        recipes.train(data=data, out=tmp_path/f"base{seed}", direction="t2i", seed=seed, **TINY)
+    go = lambda **kw: recipes.train(data=data, out=tmp_path/"run", start=tmp_path/"base", direction="t2i", **TINY | kw)
+    (tmp_path/"base0").rename(tmp_path/"base")
+    with monkeypatch.context() as m, pytest.raises(Cut):
+        m.setattr(recipes, "sample_callback", lambda *a: cut_at(1))
+        go(save_every=1)
+    (tmp_path/"base").rename(tmp_path/"base0")
+    (tmp_path/"base1").rename(tmp_path/"base")
+    with pytest.raises(ValueError, match="another start_weights"): go(save_every=1, resume=True)
+
+
+def test_a_message_shows_where_two_settings_differ(stopped):
+    with pytest.raises(ValueError, match=r"another preset \(preset.train_tokenizer.steps 2, now 3\)"): stopped(resume=True, steps=3)
+    assert difference(dict(a=1, b=dict(c=[1])), dict(a=1, b=dict(c=[2]))) == "b.c [1], now [2]"
+    assert difference(dict(a=1), dict(a=1, b=2)) == "b none, now 2" and difference(dict(a=1), dict(a=1)) == ""
+
+
+def test_a_run_of_an_older_version_goes_on(stopped, tmp_path):
+    "It did not note what its captions were."
+    file = tmp_path/"run"/"settings.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps({k: v for k, v in settings.items() if k not in (*recipes.ADDED, "caption")}))
+    assert stopped(resume=True).flow is not None
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda d: change_captions(d), "fingerprint.captions"), (lambda d: square(5).save(d/"0.png"), "fingerprint.images"), (None, "origin.caption_column none, now text")])
+def test_stale_tokens_are_refused(change, message, tmp_path):
+    squares(tmp_path/"data")
+    make = lambda **kw: recipes.pretokenize("nano", str(tmp_path/"data"), tmp_path/"tokens", device="cpu", progress=False, **kw)
+    make()
+    make()  # again, with nothing changed: nothing to do
+    if change: change(tmp_path/"data")
+    with pytest.raises(ValueError, match=f"holds the tokens of something else .{message}"): make(**({} if change else dict(caption_column="text")))
+    assert len(open_cache(tmp_path/"tokens")[0]) == 8
+
+
+def test_tokens_of_drawings_keep_which_captions_are_easy(tmp_path, monkeypatch):
+    "A cache on disk trains what drawings train, step by step."
+    from flowtok.data import Shapes
+    monkeypatch.setattr(recipes, "open_data", lambda *args, **kw: Shapes(40))
+    recipes.train(out=tmp_path/"first", direction="t2i", **TINY)
+    recipes.pretokenize(str(tmp_path/"first"), "shapes", tmp_path/"tokens", device="cpu", progress=False)
+    cache = open_cache(tmp_path/"tokens")[0]
+    assert cache.easy.tolist() == [int(cache.first[i]) + k for i in range(40) for k in Shapes(40).easy(i)]
+    logs = []
+    for name, data in dict(drawn="shapes", tokens=tmp_path/"tokens").items():
+        recipes.train(data=str(data), out=tmp_path/name, start=tmp_path/"first", direction="t2i", **TINY)
+        logs.append([json.loads(line)["loss"] for line in (tmp_path/name/"flow"/"log.jsonl").read_text().splitlines()])
+    assert max(abs(a - b) for a, b in zip(*logs, strict=True)) < 1e-5
+    meta = json.loads((tmp_path/"tokens"/"cache.json").read_text())
+    del meta["format"]
+    write_json(tmp_path/"tokens"/"cache.json", meta)
+    with pytest.raises(ValueError, match="encode again"): open_cache(tmp_path/"tokens")
+
+
+def test_pictures_drawn_for_other_captions_are_not_measured(tmp_path, monkeypatch):
+    "A benchmark that goes on after its captions were changed."
+    from test_benchmark import Colours
+    from flowtok.protocols import benchmark
+    squares(tmp_path/"data", 4)
+    pipe = flowtok.load("nano", device="cpu")
+    go = lambda: benchmark(pipe, str(tmp_path/"data"), tmp_path/"out", steps=1, metrics=("fid",), features=Colours(), progress=False)
+    with pytest.warns(UserWarning, match="words this model was not trained on"): go()
+    change_captions(tmp_path/"data")
+    with pytest.raises(ValueError, match="protocol.content.captions|content.captions"): go()
+
+
+# --- models by name
+
+def test_a_hub_id_whose_owner_is_also_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/"flowtok").mkdir()
+    asked = []
+    def fetch(*args, **kw):
+        asked.append(kw.get("repo_id", args[0] if args else None))
+        raise ConnectionError("offline")
+    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", fetch)
+    with pytest.raises(ValueError, match="no flowtok model could be fetched from the Hub"): flowtok.load("flowtok/xl")
+    assert asked and set(asked) == {"flowtok/xl"}
+
+
+@pytest.mark.parametrize("name", ["./flowtok/xl", "/flowtok/xl", "a/b/c", "~/xl", "flowtok/xl/", "nothing"])
+def test_what_can_only_be_a_path_asks_no_hub(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", lambda *args, **kw: pytest.fail("asked the Hub"))
+    with pytest.raises(ValueError, match="no model"): flowtok.load(name)
+
+
+def test_a_bundled_name_and_a_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/"nano").mkdir()
+    assert flowtok.load("nano", device="cpu").preset.name == "nano"  # the folder is no model
+    (tmp_path/"nano"/"settings.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds no finished model"): flowtok.load("nano")  # a run that has not ended
+    flowtok.load(WEIGHTS/"nano", device="cpu").save(tmp_path/"nano")
+    assert flowtok.load("nano", device="cpu").preset.name == "nano"
+
+
+# --- what a training says at its end
+
+def test_the_hint_has_a_caption_of_its_own_data(tmp_path, capsys):
+    cli.train(data=str(squares(tmp_path/"data", caption="it's a {} \"square\"")), out=str(tmp_path/"run"), steps=1, device="cpu", direction="t2i")
+    hint = capsys.readouterr().out.strip().splitlines()[-1]
+    import shlex
+    words = shlex.split(hint)
+    assert words[:3] == ["flowtok-sample", str(tmp_path/"run"), 'it\'s a red "square"']
+
+
+def test_going_on_with_nothing_is_said(tmp_path, capsys):
+    cli.train(data=str(squares(tmp_path/"data")), out=str(tmp_path/"run"), steps=1, device="cpu", resume=True, direction="tokenizer")
+    assert "to go on with: a new one begins" in capsys.readouterr().err

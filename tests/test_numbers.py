@@ -1,0 +1,210 @@
+"Numbers that mean what they say: times, curves, precision, weight decay, clipping, plans that can work."
+import json
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import flowtok
+from flowtok import cli, protocols, recipes
+from flowtok.core import FlowLossConfig, TrainConfig, generator, preset
+from flowtok.data import Images, Shapes
+from flowtok.evaluation import caption_set, evaluate_captions, evaluate_shapes, evaluate_tokenizer, fid
+from flowtok.flow import draw_times
+from flowtok.layers import KeepsStatistics
+from flowtok.model import FlowTok
+from flowtok.sampling import sample, sample_adaptive, time_grid
+from flowtok.tokenizer import ImageTokenizer
+from flowtok.training import Run, clip_groups, decayed, lr_factor, make_optimizers
+from test_benchmark import Colours
+from test_inputs import refused
+from world import squares
+
+
+@pytest.mark.parametrize("times", ["uniform", "logit-normal"])
+def test_a_share_of_times_is_zero(times):
+    t = draw_times(20_000, FlowLossConfig(times=times, time_zero=0.3), generator(0))
+    assert (t == 0).float().mean().item() == pytest.approx(0.3, abs=0.015)  # four standard deviations and a half
+    assert torch.equal(draw_times(100, FlowLossConfig(times="uniform"), generator(0)), torch.rand(100, generator=generator(0)))
+
+
+def test_curves_stand_at_their_steps():
+    "Large presets log every twentieth step, and a resumed run has gaps."
+    log = [dict(step=s, seconds=0, loss=float(s)) for s in (20, 40, 60, 100)]
+    line, = recipes.plot_log(dict(flow=log)).axes[0].lines
+    assert line.get_xdata().tolist() == [20, 40, 60, 100] and line.get_ydata().tolist() == [20, 40, 60, 100]
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_flow_that_leaves_the_numbers_is_an_error(broken):
+    def velocity(x, t, null): return x*broken
+    for way in (sample_adaptive, sample):
+        with pytest.raises(FloatingPointError, match="left the finite numbers"): way(velocity, torch.ones(2, 3, 2))
+    for tolerance in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="tolerance"): sample_adaptive(lambda x, t, null: x, torch.ones(1, 1, 1), tolerance=tolerance)
+    with pytest.raises(ValueError, match="steps must be a whole number"): time_grid(2.5)
+
+
+@pytest.fixture(scope="module")
+def short(): return flowtok.load("nano", device="cpu", dtype=torch.bfloat16)
+
+
+def test_statistics_stay_exact_in_short_precision(short):
+    pipe = flowtok.load("nano", device="cpu")
+    kept = {n: b for n, b in pipe.named_buffers() if n.rpartition(".")[2] in ("latent_mean", "latent_std", "token_std")}
+    assert len(kept) == 3
+    for name, buffer in kept.items(): assert torch.equal(dict(short.named_buffers())[name], buffer), name
+    assert short.tokenizer.encoder.out.weight.dtype == torch.bfloat16
+    twice = KeepsStatistics()
+    twice.register_buffer("mean", torch.full((1,), 1/3))
+    assert twice.half().float().mean.item() == pytest.approx(1/3, abs=1e-8) and twice.double().mean.dtype == torch.float64
+
+
+def test_every_measurement_runs_in_short_precision(short, tmp_path):
+    assert evaluate_shapes(short, 16, 2)["right"]["seen"]["readable"] > 0.5
+    assert evaluate_captions(short, 16, 2)["likeliest"]["seen"]["parsed"] > 0.5
+    assert evaluate_tokenizer(short, Images(Shapes(16), progress=False), features=Colours())["psnr"] > 20
+    report = protocols.benchmark(short, str(squares(tmp_path/"data")), tmp_path/"out", steps=1, metrics=("fid",), features=Colours(), progress=False)
+    assert np.isfinite(report["fid"])
+
+
+def test_fid_on_mps_adds_up_on_the_cpu():
+    assert fid(Colours(), "mps").device.type == "cpu" and fid(Colours(), torch.device("mps", 0)).device.type == "cpu"
+
+
+def test_guidance_zero_is_recorded_as_zero():
+    pipe = flowtok.load("nano", device="cpu")
+    assert evaluate_shapes(pipe, 16, 1, guidance=0)["record"]["guidance"] == 0
+    assert pipe.preset.guidance == evaluate_shapes(pipe, 16, 1)["record"]["guidance"] != 0
+
+
+# --- greedy captions
+
+def test_the_likeliest_words_unless_asked_otherwise(tmp_path, monkeypatch):
+    pipe, data = flowtok.load("nano", device="cpu"), Shapes(24, seed=5)
+    pictures = [data[i]["image"] for i in range(24)]
+    z = torch.cat([sample(pipe.caption_velocity, pipe.image_tokens(pictures), 20)])
+    assert pipe.image_to_text(pictures) == pipe.say(z) == pipe.image_to_text(pictures, seed=None)
+    drawn = pipe.image_to_text(pictures, temperature=0.5, seed=1)
+    assert drawn == pipe.say(z, 0.5, 1) != pipe.say(z) and drawn != pipe.image_to_text(pictures, temperature=0.5, seed=2)
+    with pytest.warns(UserWarning, match="the same for every seed"): assert pipe.image_to_text(pictures, seed=4) == pipe.say(z)
+    monkeypatch.setattr(protocols, "check_caption_metrics", lambda metrics: None)
+    monkeypatch.setattr(protocols, "caption_metrics", lambda said, references, metrics: {})
+    monkeypatch.setattr(protocols, "open_benchmark", lambda *args: data)
+    protocols.caption_benchmark(pipe, "shapes", tmp_path, seed=7, batch=10, progress=False)
+    assert json.loads((tmp_path/"said.json").read_text())["said"] == pipe.image_to_text(pictures)
+
+
+# --- optimisers
+
+def test_weight_decay_reaches_what_its_name_says():
+    tokenizer = ImageTokenizer(preset("nano").tokenizer)
+    names = {n for n, p in tokenizer.named_parameters() if id(p) in decayed(tokenizer, "matrices")}
+    assert not [n for n in names if any(w in n for w in ("latent", "positions", "mask", "bias", "ln_")) and "latent_in.weight" not in n]
+    assert names == {n for n, p in tokenizer.named_parameters() if n.endswith("weight") and "ln_" not in n}
+    flow = FlowTok(preset("nano").flow)
+    assert {n for n, p in flow.named_parameters() if id(p) in decayed(flow, "matrices") and p.ndim < 2} == set()
+    assert "dit.null.weight" not in {n for n, p in flow.named_parameters() if id(p) in decayed(flow, "matrices")}
+    assert len(decayed(flow, "all")) == len(list(flow.parameters()))
+    with pytest.raises(ValueError, match="unknown weight decay 'some'"): decayed(flow, "some")
+
+
+@pytest.mark.parametrize("name, flow, tokenizer", [("B", "all", "matrices"), ("XL", "all", "matrices"), ("nano", "matrices", "matrices")])
+def test_presets_name_their_weight_decay(name, flow, tokenizer):
+    p = preset(name)
+    assert (p.train_flow.decay, p.train_tokenizer.decay) == (flow, tokenizer)
+
+
+def test_decay_shrinks_what_has_no_gradient():
+    "Seen in the numbers: one step with a gradient of zero."
+    for how, moved in dict(matrices={"0.weight"}, all={"0.weight", "0.bias", "1.weight", "1.bias"}).items():
+        model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        for p in model.parameters(): p.grad = torch.zeros_like(p)
+        for o in make_optimizers(model, TrainConfig(1, 1, 0.1, weight_decay=0.5, decay=how)): o.step()
+        assert {n for n, p in model.named_parameters() if not torch.equal(p, before[n])} <= moved
+        assert not torch.equal(model[0].weight, before["0.weight"])
+
+
+def test_the_balance_head_shortens_no_step_of_the_flow():
+    "Its gradient is clipped by itself."
+    model = FlowTok(preset("nano").flow)
+    run = Run(model, None, TrainConfig(1, 1, 0.1, clip=1.0))
+    for name, p in run.model.named_parameters(): p.grad = torch.full_like(p, 100.0 if "balance" in name else 1e-6)
+    largest = run.clip()
+    assert largest > 1000
+    assert torch.equal(model.dit.embed.weight.grad, torch.full_like(model.dit.embed.weight, 1e-6))
+    norm = torch.cat([p.grad.flatten() for p in model.balance.parameters()]).norm()
+    assert norm.item() == pytest.approx(1, abs=1e-3)
+    assert sum(len(g) for g in clip_groups(model)) == len(list(model.parameters()))
+
+
+def test_a_floor_that_is_never_reached_is_refused():
+    with pytest.raises(ValueError, match="a constant schedule has no floor"): lr_factor(5, TrainConfig(10, 1, 0.1, schedule="constant", floor=0.1))
+
+
+# --- plans
+
+@pytest.mark.parametrize("accumulate, direction, message", [
+    (32, "both", "leaves one sample a part .train_flow."), (32, "tokenizer", None), (16, "both", None), (3, "both", "does not divide"), (64, "i2t", "does not divide"),
+    (0, "both", "--accumulate must be at least 1"), (2.5, "both", "whole number"), ("2", "both", "whole number")])
+def test_what_cannot_work_is_refused_before_the_first_step(accumulate, direction, message):
+    plan = lambda: recipes.plan("nano", 2, direction, accumulate)
+    if message is None: assert plan().train_tokenizer.accumulate == accumulate
+    else:
+        with pytest.raises(ValueError, match=message): plan()
+
+
+@pytest.mark.parametrize("name, processes", product(("nano", "B"), (1, 2, 3, 4, 5, 8)))
+def test_every_plan_that_is_made_can_be_split(name, processes):
+    "As `Shuffled`, `split` and the text autoencoder do it, stage by stage."
+    for accumulate in (1, 2, 4, 8, 16, 32, 64):
+        p = replace(preset(name), direction="both")
+        fits = True
+        for part in recipes.PARTS:
+            cfg = getattr(p, part)
+            images = cfg.batch//4 if part == "train_autoencoder" else cfg.batch
+            fits &= images % processes == 0 and (images//processes) % accumulate == 0 and not (part == "train_flow" and accumulate > 1 and images//accumulate < 2)
+        try: recipes.plan(name, None, "both", accumulate, processes=processes)
+        except ValueError: assert not fits, (accumulate, processes)
+        else: assert fits, (accumulate, processes)
+
+
+def test_a_tokenizer_that_would_not_be_trained_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nothing is left to train .* add --tune"): recipes.train(data=str(squares(tmp_path/"data")), out=tmp_path/"run", start="nano", direction="tokenizer", device="cpu", steps=1)
+
+
+@pytest.mark.parametrize("options, message", [(dict(save_every=0), "--save-every must be at least 1"), (dict(workers=-1), "workers must be at least 0"), (dict(seed="0"), "seed must be a whole number"), (dict(steps=1.5), "--steps must be a whole number")])
+def test_odd_options_of_a_training(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message): recipes.train(data=str(squares(tmp_path/"data")), out=tmp_path/"run", device="cpu", **dict(steps=1) | options)
+
+
+@pytest.mark.parametrize("n, same", [(1, False), (8, True), (3, False)])
+def test_few_pictures_or_words_train(n, same, tmp_path):
+    "One picture; one caption for all."
+    data = squares(tmp_path/"data", n, "a photo of a dog" if same else "a {} square")
+    pipe = recipes.train(data=str(data), out=tmp_path/"run", steps=2, device="cpu", progress=False)
+    assert pipe.images(["a"], 2).isfinite().all() and len(pipe.image_to_text([torch.zeros(3, 32, 32)])) == 1
+    for part in ("tokenizer", "flow", "autoencoder", "caption"):
+        for line in (tmp_path/"run"/part/"log.jsonl").read_text().splitlines(): assert np.isfinite(list(json.loads(line).values())).all()
+
+
+# --- evaluate
+
+@pytest.mark.parametrize("words, message", [
+    (["--data", "shapes", "--metrics", "fid"], "--metrics means nothing for drawings"), (["--split", "test"], "--split means nothing for drawings"),
+    (["--caption-column", "a"], "--caption-column means nothing for drawings"), (["--max-broken", "0.1"], "--max-broken means nothing for drawings"),
+    (["--direction", "i2t", "--guidance", "2"], "--guidance means nothing for --direction i2t"), (["--data", "mjhq-30k:x", "--split", "test"], "--split means nothing for mjhq-30k"),
+    (["--data", "FOLDER", "--max-broken", "0.1"], "max-broken means nothing for pictures"), (["--data", "FOLDER", "--direction", "tokenizer", "--metrics", "fid"], "--metrics means nothing for --direction tokenizer")])
+def test_an_option_of_evaluate_without_a_meaning(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(protocols, "instruments", lambda *args: (None, None))
+    words = [str(squares(tmp_path/"data")) if w == "FOLDER" else w for w in words]
+    assert message in refused(monkeypatch, capsys, cli.evaluate, "nano", "--device", "cpu", "--out", tmp_path/"out", *words)
+
+
+def test_data_shapes_is_the_judge(tmp_path):
+    cli.evaluate("nano", samples=16, steps=1, out=str(tmp_path), data="shapes", direction="t2i", device="cpu")
+    assert "right" in json.loads((tmp_path/"evaluation.json").read_text())
