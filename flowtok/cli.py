@@ -168,6 +168,40 @@ def _evaluate_tokenizer(pipe, data, samples, out, options):
     write_json(Path(out)/"tokenizer.json", report | dict(data=str(data)))
     print(f"PSNR {report['psnr']:.2f} dB, SSIM {report['ssim']:.4f}, rFID {report['rfid']:.2f} over {report['record']['samples']} images; wrote {Path(out)/'tokenizer.json'}")
 
+# %% ../nbs/22_cli.ipynb #cli00002
+def _check_evaluate(direction, drawings, samples, guidance, metrics, options):
+    "Refuse what cannot be measured, and options that would not be used."
+    if samples is not None and samples < 1: raise ValueError(f"--samples must be at least 1, got {samples}")
+    if direction not in ("t2i", "i2t", "both", "tokenizer"): raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t, both or tokenizer")
+    if direction == "tokenizer" and drawings: raise ValueError("--direction tokenizer rebuilds pictures: name them with --data")
+    if metrics == []: raise ValueError("--metrics names none: leave it out to have all")
+    unused = {f"drawings ({k})": k for k, v in options.items() if v is not None and drawings}
+    if metrics is not None and drawings: unused["drawings"] = "metrics"
+    if guidance is not None and direction in ("i2t", "tokenizer"): unused[f"--direction {direction}"] = "guidance"
+    if metrics is not None and direction == "tokenizer": unused[f"--direction {direction}"] = "metrics"
+    for what, name in unused.items(): raise ValueError(f"--{name.replace('_', '-')} means nothing for {what.partition(' (')[0]}: leave it out")
+
+def _evaluate_drawings(pipe, model, direction, out, samples, steps, guidance, seed):
+    "Measure with the judge of drawings."
+    from flowtok.core import write_json
+    from flowtok.evaluation import caption_set, evaluate_captions, evaluate_shapes, show_judged
+    lacks = dict(t2i=not pipe.flow, i2t=not pipe.captioner).get(direction)
+    if lacks: raise ValueError(f"{model} was not trained in direction {direction}: evaluate the other one")
+    out.mkdir(parents=True, exist_ok=True)
+    texts, written = caption_set("mix", 24, seed), []
+    if direction != "i2t" and pipe.flow:
+        report = evaluate_shapes(pipe, samples, steps, guidance, seed)
+        write_json(out/"evaluation.json", report)
+        show_judged(pipe.images(texts, steps, guidance, seed), texts, path=out/"gallery.png")
+        written += ["evaluation.json", "gallery.png"]
+        for name, row in report["right"].items(): print(f"{name:10} all named attributes right: {100*row['right']:5.1f} %")
+    if direction != "t2i" and pipe.captioner:
+        report = evaluate_captions(pipe, samples, steps, seed)
+        write_json(out/"captions.json", report)
+        written.append("captions.json")
+        for name, row in report["likeliest"].items(): print(f"{name:10} everything a caption states is true: {100*row['true']:5.1f} %")
+    print(f"wrote {', '.join(written)} into {out}")
+
 # %% ../nbs/22_cli.ipynb #cec02b2e
 @command
 def evaluate(
@@ -187,33 +221,12 @@ def evaluate(
     "Measure a model of drawings: is it right, free and real; or, with --data, any model against captioned pictures."
     with clear_errors():
         import flowtok
-        from flowtok.core import write_json
-        from flowtok.evaluation import caption_set, evaluate_captions, evaluate_shapes, show_judged
-        if samples is not None and samples < 1: raise ValueError(f"--samples must be at least 1, got {samples}")
-        if direction not in ("t2i", "i2t", "both", "tokenizer"): raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t, both or tokenizer")
-        drawings = data == "shapes"
-        unused = dict(metrics=metrics, caption_column=caption_column, split=split, max_broken=max_broken) if drawings else {}
-        if direction in ("i2t", "tokenizer"): unused["guidance"] = guidance
-        if direction == "tokenizer": unused["metrics"] = metrics
-        for name, value in unused.items():
-            if value is not None: raise ValueError(f"--{name.replace('_', '-')} means nothing for {f'--direction {direction}' if name == 'guidance' or not drawings else 'drawings'}: leave it out")
-        if direction == "tokenizer" and drawings: raise ValueError("--direction tokenizer rebuilds pictures: name them with --data")
+        chosen = [m for m in metrics.split(",") if m] if metrics is not None else None
+        options = dict(caption_column=caption_column, split=split, max_broken=max_broken)
+        _check_evaluate(direction, data == "shapes", samples, guidance, chosen, options)
         pipe = flowtok.load(model, device=device)
-        if not drawings: return _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, [m for m in metrics.split(",") if m] if metrics else None, caption_column=caption_column, split=split, max_broken=max_broken)
-        samples, texts = samples or 1000, caption_set("mix", 24, seed)
-        lacks = dict(t2i=not pipe.flow, i2t=not pipe.captioner).get(direction)
-        if lacks: raise ValueError(f"{model} was not trained in direction {direction}: evaluate the other one")
-        Path(out).mkdir(parents=True, exist_ok=True); written = []
-        if direction != "i2t" and pipe.flow:
-            report = evaluate_shapes(pipe, samples, steps, guidance, seed)
-            write_json(Path(out)/"evaluation.json", report); written += ["evaluation.json", "gallery.png"]
-            show_judged(pipe.images(texts, steps, guidance, seed), texts, path=Path(out)/"gallery.png")
-            for name, row in report["right"].items(): print(f"{name:10} all named attributes right: {100*row['right']:5.1f} %")
-        if direction != "t2i" and pipe.captioner:
-            report = evaluate_captions(pipe, samples, steps, seed)
-            write_json(Path(out)/"captions.json", report); written.append("captions.json")
-            for name, row in report["likeliest"].items(): print(f"{name:10} everything a caption states is true: {100*row['true']:5.1f} %")
-        print(f"wrote {', '.join(written)} into {out}")
+        if data == "shapes": _evaluate_drawings(pipe, model, direction, Path(out), samples or 1000, steps, guidance, seed)
+        else: _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, chosen, **options)
 
 # %% ../nbs/22_cli.ipynb #c20f4c54
 @command

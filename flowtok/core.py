@@ -267,6 +267,7 @@ def plain_torch(seed=None):  # also seed the global generators inside
         random.setstate(states[0])
         np.random.set_state(states[1])
 
+# %% ../nbs/00_core.ipynb #cor00001
 def process():
     "Number of this process and how many train together: (rank, world)."
     d = torch.distributed
@@ -286,6 +287,7 @@ def randn(*shape, generator=None, device="cpu", dtype=None):
     "Standard normal numbers for the rows of this process, drawn in float32."
     return own_rows(torch.randn, *shape, generator=generator, device=device).to(dtype)
 
+# %% ../nbs/00_core.ipynb #cor00003
 class _Gather(torch.autograd.Function):
     "Collect rows forward, add up their gradients backward."
     @staticmethod
@@ -365,6 +367,7 @@ def write_json(path, obj):
     text = json.dumps(obj, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as part: part.write_text(text, encoding="utf-8")
 
+# %% ../nbs/00_core.ipynb #cor00004
 def difference(before, now, at=""):  # two values of JSON
     "Where two settings differ first, and both values: a string such as `preset.steps 10, now 20`; empty if they agree."
     if isinstance(before, dict) and isinstance(now, dict):

@@ -6,8 +6,8 @@
 __all__ = ['COLOURS', 'BACKGROUNDS', 'SIZES', 'POSITIONS', 'RELATIONS', 'PAIR_SPOTS', 'JITTER', 'OUTLINES', 'HELD_OUT_PAIRS',
            'SPLITS', 'SINGLE_FORMS', 'PAIR_FORMS', 'DETAILS', 'CAPTION_COLUMNS', 'METADATA', 'ENDINGS', 'SPLIT_NAMES',
            'Shape', 'Scene', 'draw', 'attributes', 'split_of', 'random_scene', 'caption', 'parse', 'read_scene',
-           'check', 'Shapes', 'DataError', 'captions_of', 'from_table', 'open_image', 'digest', 'CaptionedImages',
-           'open_folder', 'find_tars', 'open_data', 'Images', 'LatentCache', 'encode_dataset', 'easy_rows']
+           'check', 'Shapes', 'DataError', 'captions_of', 'open_image', 'digest', 'CaptionedImages', 'open_folder',
+           'from_table', 'find_tars', 'open_data', 'Images', 'LatentCache', 'encode_dataset', 'easy_rows']
 
 # %% ../nbs/01_data.ipynb #e60d1dbe
 import csv, glob, hashlib, io, json, os, random, re, unicodedata, warnings, zlib
@@ -391,48 +391,6 @@ def _picture(source):
     source.load()
     return to_pil(to_tensor(source))
 
-# %% ../nbs/01_data.ipynb #9b68661e
-class _Column:
-    "Images of a table, not decoded: bytes or paths."
-    def __init__(self, rows, column):
-        from datasets import Image as ImageColumn
-        self.rows, self.column = rows.cast_column(column, ImageColumn(decode=False)).select_columns(column), column
-
-    def __len__(self): return len(self.rows)
-
-    def __getitem__(self, i):
-        stored = self.rows[i][self.column]
-        if not stored: raise DataError(f"row {i} has no image: take it out")
-        return stored.get("bytes") or stored["path"]
-
-    def __iter__(self): return iter(())  # a table is told from others by its captions and its length
-
-    def name(self, i):
-        path = (self.rows[i][self.column] or {}).get("path")
-        return Path(path).name if path else f"row {i}"
-
-def from_table(rows,  # a map-style datasets.Dataset
-               size, caption_column=None):  # None: `text` or `caption`
-    "Its captioned images; no image is read before it is asked for."
-    if len(rows) == 0: raise DataError("the data set is empty: give at least one image with a caption")
-    column = next((c for c in ("image", "jpg", "png", "webp", "jpeg") if c in rows.column_names), None)
-    if column is None: raise DataError(f"no image column: found {', '.join(rows.column_names)}")
-    named = _caption_column(rows.column_names, caption_column, "the data set")
-    images = _Column(rows, column)
-    captions = [captions_of(v, lambda: f"row {i} ({images.name(i)})") for i, v in enumerate(rows[named])]
-    return CaptionedImages(images, captions, size, images.name)
-
-def _from_hub(source, split, size, caption_column):
-    "Captioned images of a data set on the Hub."
-    from datasets import load_dataset
-    try: sets = load_dataset(str(source))
-    except Exception as e:  # whatever the network, the Hub and a stranger's files may raise
-        raise DataError(f"no data set {str(source)!r}: neither a folder, nor tar files, nor a name that could be read on the Hub ({type(e).__name__}: {' '.join(str(e).split())[:300]})") from None
-    if split not in sets: raise DataError(f"{source} has no split {split}: choose among {', '.join(sets)}")
-    others = [f"{name} ({len(rows)})" for name, rows in sets.items() if name != split]
-    if others: warnings.warn(f"reading split {split} of {source} ({len(sets[split])}), left out: {', '.join(others)}", stacklevel=3)
-    return from_table(sets[split], size, caption_column)
-
 # %% ../nbs/01_data.ipynb #0f1ce5a7
 def open_image(source,  # a path, an open file, a PIL image, an array (h,w,3) of bytes, or a tensor (3,h,w) in [0,1] or of bytes
                size,  # pixels a side of the result
@@ -487,6 +445,7 @@ class CaptionedImages(Dataset):
         "What tells these captions and these images from others: a dict."
         return dict(captions=digest(t for texts in self.captions for t in (str(len(texts)), *texts)), images=digest(map(_glance, self.sources)))
 
+# %% ../nbs/01_data.ipynb #dat00006
 def _glance(source, length=65_536):
     "Size, begin and end of a file, which tell it from others; bytes of a table, whose captions are looked at in full, go by."
     if isinstance(source, bytes): return b""
@@ -603,6 +562,49 @@ def open_folder(folder, size, caption_column=None, split=None):
     if unnamed: warnings.warn(f"left out {len(unnamed)} of {len(pictures)} pictures in {folder} that no row of a metadata file names: {', '.join(p.name for p in unnamed[:3])}", stacklevel=2)
     items = _split_of_folder(sorted(items, key=lambda item: str(item[0].relative_to(folder))), folder, split)
     return CaptionedImages([p for p, _ in items], [texts for _, texts in items], size)
+
+# %% ../nbs/01_data.ipynb #9b68661e
+class _Column:
+    "Images of a table, not decoded: bytes or paths."
+    def __init__(self, rows, column):
+        from datasets import Image as ImageColumn
+        self.rows, self.column = rows.cast_column(column, ImageColumn(decode=False)).select_columns(column), column
+
+    def __len__(self): return len(self.rows)
+
+    def __getitem__(self, i):
+        stored = self.rows[i][self.column]
+        if not stored: raise DataError(f"row {i} has no image: take it out")
+        return stored.get("bytes") or stored["path"]
+
+    def __iter__(self): return iter(())  # a table is told from others by its captions and its length
+
+    def name(self, i):
+        path = (self.rows[i][self.column] or {}).get("path")
+        return Path(path).name if path else f"row {i}"
+
+def from_table(rows,  # a map-style datasets.Dataset
+               size, caption_column=None):  # None: `text` or `caption`
+    "Its captioned images; no image is read before it is asked for."
+    if len(rows) == 0: raise DataError("the data set is empty: give at least one image with a caption")
+    column = next((c for c in ("image", "jpg", "png", "webp", "jpeg") if c in rows.column_names), None)
+    if column is None: raise DataError(f"no image column: found {', '.join(rows.column_names)}")
+    named = _caption_column(rows.column_names, caption_column, "the data set")
+    images = _Column(rows, column)
+    captions = [captions_of(v, lambda: f"row {i} ({images.name(i)})") for i, v in enumerate(rows[named])]
+    return CaptionedImages(images, captions, size, images.name)
+
+# %% ../nbs/01_data.ipynb #dat00005
+def _from_hub(source, split, size, caption_column):
+    "Captioned images of a data set on the Hub."
+    from datasets import load_dataset
+    try: sets = load_dataset(str(source))
+    except Exception as e:  # whatever the network, the Hub and a stranger's files may raise
+        raise DataError(f"no data set {str(source)!r}: neither a folder, nor tar files, nor a name that could be read on the Hub ({type(e).__name__}: {' '.join(str(e).split())[:300]})") from None
+    if split not in sets: raise DataError(f"{source} has no split {split}: choose among {', '.join(sets)}")
+    others = [f"{name} ({len(rows)})" for name, rows in sets.items() if name != split]
+    if others: warnings.warn(f"reading split {split} of {source} ({len(sets[split])}), left out: {', '.join(others)}", stacklevel=3)
+    return from_table(sets[split], size, caption_column)
 
 # %% ../nbs/01_data.ipynb #e74084be
 def find_tars(source):

@@ -151,6 +151,7 @@ def say(self: Pipeline, z,
     noise = _each(lambda g: torch.rand(text.decoder.context, generator=g, dtype=torch.float32, device="cpu"), seed, "words", len(z)).to(self.device).split(batch) if temperature else [None]*len(parts)
     return [t for part, n in zip(parts, noise) for t in ids_to_text(encoder.ids(read_words(text.decoder, part, start, end, n, temperature or 1.0)))]
 
+# %% ../nbs/20_pipeline.ipynb #pip00003
 @patch
 def image_to_text(self: Pipeline,
                   images,  # a list of PIL images, of paths, of arrays (h,w,3) of bytes, or of tensors (3,h,w) in [0,1]; or one of them
@@ -186,6 +187,7 @@ def from_parts(p,  # a Preset
     pipe.tokenizer, pipe.flow = tokenizer, flow
     return pipe.eval()
 
+# %% ../nbs/20_pipeline.ipynb #pip00001
 def _dtype(dtype):
     "A torch dtype, from itself or its name."
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
@@ -207,6 +209,7 @@ def _folder_of(model):
     beside = f"; {folder.parent} holds {', '.join(sorted(p.name for p in folder.parent.iterdir())[:8]) or 'nothing'}" if folder.parent.name and folder.parent.is_dir() else ""
     raise ValueError(f"no model {str(model)!r}: give a folder, one of {', '.join(bundled()) or 'the bundled names'}, or a Hub id such as user/name{beside}")
 
+# %% ../nbs/20_pipeline.ipynb #pip00002
 def load(model,  # a folder saved by `save` or by flowtok-train, a bundled name, a Hub id, or "released:xl" or "released:h"
          device="auto",  # "auto", "cpu", "cuda", "mps"
          dtype=torch.float32):  # torch.bfloat16 halves the memory and is the precision for large models on a GPU

@@ -390,6 +390,7 @@ def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_e
         state.wait_for_everyone()
     return pipe
 
+# %% ../nbs/21_recipes.ipynb #rec00001
 def _open_images(data, source, p, seed, caption_column, max_broken, progress):
     "What `data` names as an Images, or as a LatentCache when it is a folder of tokens."
     if not is_cache(data): return Images(open_data(data, p.tokenizer.image_size, seed=seed, caption_column=caption_column, max_broken=max_broken, progress=progress), progress=progress)

@@ -74,6 +74,7 @@ def _whole(picture, text, name, column):
     opened = Image.open(io.BytesIO(picture)); opened.draft("RGB", (64, 64)); opened.load()
     return len(_captions(name, text, column))
 
+# %% ../nbs/16_shards.ipynb #shd00101
 def index_shard(path, column=None):
     "Where the good samples of a shard are: rows (n,6) of image offset and size, text offset and size, number of captions, whether they are JSON; its faults; and digests of captions and images."
     rows, faults, captions, images = [], [], hashlib.sha256(), hashlib.sha256()
@@ -114,6 +115,7 @@ def _listed(path, index, column):
     with replacing(file) as part: part.write_text(json.dumps(dict(stamp=stamp, rows=rows.tolist(), faults=faults, digests=digests)), encoding="utf-8")
     return rows, faults, digests
 
+# %% ../nbs/16_shards.ipynb #shd00102
 def index_folder(path):  # a tar file
     "Where the lists of shards are kept: `.index` beside the first, or, where nothing can be written, a folder of the user's cache."
     beside = Path(path).absolute().parent/".index"
@@ -127,6 +129,7 @@ def index_folder(path):  # a tar file
         except OSError: continue
     raise DataError(f"lists of what is whole in {Path(path).parent} can be written neither there nor into {cache}: name a folder with index=")
 
+# %% ../nbs/16_shards.ipynb #shd00103
 def index_shards(paths,  # tar files
                  index,  # folder of the lists
                  processes=1,

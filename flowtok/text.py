@@ -114,12 +114,6 @@ class TextEncoder(nn.Module):
         if unknown: warnings.warn(f"words this model was not trained on: {', '.join(dict.fromkeys(unknown))}", stacklevel=2)
         return ids
 
-    def unknown_words(self, text):
-        "Words of `text` that the vocabulary lacks."
-        known = set(self.vocabulary)
-        words = re.findall(r"[^\W_]+(?:'\w+)?|[^\w\s]+", composed(text).lower())
-        return [w for w in words if not set(_words(composed(w))) <= known]
-
     @torch.no_grad()
     def forward(self, ids):  # token ids (b,n)
         "Features (b,n,c) of all positions."
@@ -130,6 +124,13 @@ class TextEncoder(nn.Module):
 def size(self: TextEncoder):
     "Number of words it knows."
     return 49408 if self.vocabulary is None else len(self.vocabulary)
+
+@patch
+def unknown_words(self: TextEncoder, text):
+    "Words of `text` that the vocabulary lacks."
+    known = set(self.vocabulary)
+    words = re.findall(r"[^\W_]+(?:'\w+)?|[^\w\s]+", composed(text).lower())
+    return [w for w in words if not set(_words(composed(w))) <= known]
 
 @patch
 def ids(self: TextEncoder, words):

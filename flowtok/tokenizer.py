@@ -100,8 +100,7 @@ class ImageTokenizer(KeepsStatistics):
 
     def encode(self, x):  # images (b,3,h,w) in [0,1]
         "Posterior over latent tokens (b,n,d)."
-        size = self.cfg.image_size
-        if x.ndim != 4 or tuple(x.shape[1:]) != (3, size, size):
+        if x.ndim != 4 or tuple(x.shape[1:]) != (3, size := self.cfg.image_size, size):
             raise ValueError(f"this tokenizer takes images (b,3,{size},{size}), got {tuple(x.shape)}: resize and make them RGB first")
         if not x.is_floating_point(): raise ValueError(f"this tokenizer takes images as floats in [0,1], got {x.dtype}: divide bytes by 255")
         return self.encoder(x)

@@ -187,7 +187,7 @@ def _accelerator(device, precision, **kw):
     cpu = device.type == "cpu"
     return Accelerator(mixed_precision="no" if cpu else precision, cpu=cpu, **kw)
 
-# %% ../nbs/09_training.ipynb #11619149
+# %% ../nbs/09_training.ipynb #trn00001
 def clip_groups(module):
     "Lists of parameters whose gradients are clipped together: one for each module that `clipped_apart` names, if there is one, and the rest."
     apart = [list(m.parameters()) for m in getattr(module, "clipped_apart", list)()]
@@ -197,6 +197,7 @@ def clip_groups(module):
 def _forget(parameters):
     for p in parameters: p.grad = None
 
+# %% ../nbs/09_training.ipynb #11619149
 class Run:
     "State of one training: model, averaged weights, optimisers, step."
     def __init__(self, model, loss, cfg, device="cpu", track=None, out=None):
