@@ -270,7 +270,6 @@ def fid(features=None,  # a network from uint8 images (b,3,h,w) to features (b,c
     "A meter of torchmetrics: `update(images, real=...)`, then `compute()`. It adds up in float64, which MPS does not have: there it stays on the CPU."
     from torchmetrics.image.fid import FrechetInceptionDistance
     try: meter = FrechetInceptionDistance(2048 if features is None else features)
-    except ModuleNotFoundError as e: raise ValueError("FID's Inception network needs torch-fidelity: pip install torch-fidelity") from e
     except OSError as e: raise ValueError(f"FID's Inception network could not be fetched ({e}): connect once, or leave FID out with --metrics clip") from e
     return meter.to("cpu" if torch.device(device).type == "mps" else device)
 

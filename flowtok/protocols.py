@@ -35,7 +35,7 @@ class ClipScore:
     "Score of images (b,3,h,w) in [0,1] with their captions by an open_clip model: `score(images, captions)` -> (b,)."
     def __init__(self, name="ViT-L-14-quickgelu", pretrained="openai", device="cpu"):
         try: self.model = open_clip.create_model(name, pretrained=pretrained, device=device).eval()
-        except Exception as e: raise ValueError(f"CLIP {name} ({pretrained}) could not be loaded ({type(e).__name__}: {e}): connect once, or leave the metric out") from e
+        except Exception as e: raise ValueError(f"CLIP {name} ({pretrained}) could not be loaded ({type(e).__name__}): connect once, or leave the metric out") from e
         self.name, self.tokenize, self.device = f"{name}/{pretrained}", open_clip.get_tokenizer(name), device
 
     @torch.no_grad()
