@@ -189,7 +189,8 @@ def _same_settings(out, settings):
     out.mkdir(parents=True, exist_ok=True); file, now = out/"settings.json", json.loads(json.dumps(settings))
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
     if other := difference({k: v for k, v in before.items() if k in now}, {k: v for k, v in now.items() if k in before}):
-        raise ValueError(f"{out} holds pictures of another {other.partition(' ')[0]} ({other}): choose another folder with --out")
+        what, _, values = other.partition(" ")
+        raise ValueError(f"{out} holds pictures of another {what} ({values}): choose another folder with --out")
     write_json(file, settings)
 
 def comparison(files):  # `benchmark.json` of several runs

@@ -268,7 +268,7 @@ def open_cache(folder):
     folder = Path(folder); meta = json.loads((folder/"cache.json").read_text())
     done = np.load(folder/"done.npy")
     if not done.all(): raise ValueError(f"{folder} is not finished, {int(done.sum())} of {len(done)} images: give flowtok-pretokenize the same command again")
-    if meta["origin"]["data"] == "shapes" and "format" not in meta: raise ValueError(f"{folder} was made before caches kept which captions are easy, and would train another recipe: encode again, into another folder")
+    if meta["origin"].get("data") == "shapes" and "format" not in meta: raise ValueError(f"{folder} was made before caches kept which captions are easy, and would train another recipe: encode again, into another folder")
     def array(name): return torch.from_numpy(np.load(folder/f"{name}.npy", mmap_mode="c"))
     mean, logvar, ids, first = map(array, ("mean", "logvar", "ids", "first"))
     return LatentCache(mean, logvar, ids, first, array("easy") if (folder/"easy.npy").exists() else None), meta["origin"]

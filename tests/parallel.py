@@ -1,4 +1,4 @@
-"""Every stage of a tiny model, discriminator included, in float64: the losses go into a file.
+"""Every stage of a tiny model, discriminator included, in float64: the losses go into a file, the weights beside it.
 
 One process: python tests/parallel.py LOSSES.json [FOLDER [STEPS]]. Two: python -m torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node 2 tests/parallel.py LOSSES.json.
 With a FOLDER it saves every five steps and goes on where it was killed."""
@@ -9,11 +9,16 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.tracking import GeneralTracker
 
 from flowtok import recipes
 from flowtok.core import preset, process, seed_all
 from flowtok.data import Images, Shapes
 from flowtok.pipeline import Pipeline
+
+
+STAGES = dict(tokenizer=recipes.train_tokenizer, flow=recipes.train_text_to_image,
+              autoencoder=recipes.train_autoencoder, caption=recipes.train_image_to_text)
 
 
 def tiny(steps):
@@ -27,22 +32,36 @@ def tiny(steps):
                    **{part: replace(getattr(p, part), **short) for part in recipes.PARTS})
 
 
+class Exact(GeneralTracker):
+    "Every loss as it was: the log rounds them."
+    name, requires_logging_directory, tracker = "exact", False, None
+
+    def __init__(self): self.losses = []
+
+    def log(self, values, step=None, **kwargs): self.losses.append(float(values["loss"]))
+
+
 def losses(steps=50, folder=None):
-    "Every stage's losses."
+    "Every stage's losses, in the log and unrounded, and the trained pipeline."
     torch.set_default_dtype(torch.float64)
-    images = Images(Shapes(48), progress=False)
+    images, logs, exact = Images(Shapes(48), progress=False), {}, {name: Exact() for name in STAGES}
     seed_all(0)
     pipe = Pipeline(asdict(tiny(steps)), recipes._vocabulary(images.data, preset("nano").text)).double()
-    def part(train, name, data): return train(pipe, data, Path(folder)/name if folder else None, resume=bool(folder), save_every=5, progress=False)
-    logs = dict(tokenizer=part(recipes.train_tokenizer, "tokenizer", images))
+    def part(name, train, data):
+        kept = dict(out=folder and Path(folder)/name, resume=bool(folder), save_every=5)
+        logs[name] = train(pipe, data, track=exact[name], progress=False, **kept)
+    part("tokenizer", recipes.train_tokenizer, images)
     cache = recipes.encode(pipe, images, progress=False)
-    for name, train in dict(flow=recipes.train_text_to_image, autoencoder=recipes.train_autoencoder, caption=recipes.train_image_to_text).items(): logs[name] = part(train, name, cache)
-    return {k: [e["loss"] for e in log] for k, log in logs.items()}
+    for name, train in STAGES.items():
+        if name != "tokenizer": part(name, train, cache)
+    return {k: [e["loss"] for e in log] for k, log in logs.items()}, {k: t.losses for k, t in exact.items()}, pipe
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     PartialState(cpu=True)
     target, *rest = sys.argv[1:]
-    found = losses(int(rest[1]) if len(rest) > 1 else 50, rest[0] if rest else None)
-    if process()[0] == 0: Path(target).write_text(json.dumps(dict(world=process()[1], losses=found)))
+    logged, exact, pipe = losses(int(rest[1]) if len(rest) > 1 else 50, rest[0] if rest else None)
+    if process()[0] == 0:
+        Path(target).write_text(json.dumps(dict(world=process()[1], losses=logged, exact=exact)))
+        torch.save(pipe.state_dict(), Path(target).with_suffix(".pt"))

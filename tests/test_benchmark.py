@@ -1,16 +1,22 @@
 "Numbers that are committed can be made again; one command measures pictures that nobody has seen."
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import open_clip
 import pytest
 import torch
+from PIL import Image
+from scipy import linalg
 
 import flowtok
 from flowtok import cli, protocols
 from flowtok.core import to_pil
 from flowtok.data import Shapes
-from flowtok.evaluation import accuracy, caption_set
+from flowtok.evaluation import accuracy, caption_set, source
+from flowtok.recipes import fingerprint
 
 RESULTS = Path(__file__).parents[1]/"nbs"/"results"
 
@@ -18,9 +24,11 @@ RESULTS = Path(__file__).parents[1]/"nbs"/"results"
 def test_a_committed_number_can_be_made_again():
     "Right in one step, of a thousand captions: seed 1, whose weights are the bundled ones."
     record = json.loads((RESULTS/"nano-seed1"/"evaluation.json").read_text())
-    captions = caption_set("seen", record["record"]["samples"], record["record"]["seed"] + 1)
-    drawn = flowtok.load("nano", device="cpu").images(captions, 1, record["record"]["guidance"], record["record"]["seed"])
-    assert accuracy(drawn, captions)["right"] == pytest.approx(record["steps"]["1"], abs=0.003)
+    samples, seed, guidance = (record["record"][k] for k in ("samples", "seed", "guidance"))
+    pipe, captions = flowtok.load("nano", device="cpu"), caption_set("seen", samples, seed + 1)
+    assert source(pipe, captions) == pytest.approx(record["source"], abs=1e-4)  # equal; other captions: 8e-4 off
+    right = accuracy(pipe.images(captions, 1, guidance, seed), captions)["right"]
+    assert right == pytest.approx(record["steps"]["1"], abs=0.0015)  # equal; elsewhere one may be read otherwise
 
 
 @pytest.fixture
@@ -28,22 +36,47 @@ def pictures(tmp_path):
     folder, data = tmp_path/"pictures", Shapes(6, seed=321)
     folder.mkdir()
     for i in range(6): to_pil(data[i]["image"]).save(folder/f"{i}.jpg")
-    (folder/"metadata.jsonl").write_text("\n".join(json.dumps(dict(file_name=f"{i}.jpg", text=data.texts(i)[0])) for i in range(6)))
+    rows = [dict(file_name=f"{i}.jpg", text=data.texts(i)[0]) for i in range(6)]
+    (folder/"metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder
 
 
 class Colours(torch.nn.Module):
+    "Mean colours in place of Inception's features, which would have to be fetched."
     num_features = 3
 
     def forward(self, x): return x.float().mean((2, 3))
 
 
-class Thirty:
-    name = "none"
+TINY_CLIP = dict(embed_dim=16, vision_cfg=dict(image_size=24, layers=1, width=32, patch_size=8, head_width=16),
+                 text_cfg=dict(context_length=77, vocab_size=49408, width=32, heads=2, layers=1))
 
-    def __init__(self, device): pass
 
-    def __call__(self, images, captions): return torch.full((len(captions),), 30.0)
+@pytest.fixture
+def tiny_clip(tmp_path):
+    "A CLIP of open_clip's with random weights, and the file that holds them."
+    (tmp_path/"clip").mkdir()
+    (tmp_path/"clip"/"flowtok-tiny.json").write_text(json.dumps(TINY_CLIP))
+    open_clip.add_model_config(tmp_path/"clip")
+    torch.manual_seed(0)
+    model = open_clip.create_model("flowtok-tiny", pretrained=None).eval()
+    torch.save(model.state_dict(), tmp_path/"clip"/"weights.pt")
+    return model, str(tmp_path/"clip"/"weights.pt")
+
+
+def cosines(model, files, captions):
+    "Cosines of images and captions by open_clip's own way to prepare a picture: (b,)."
+    colours = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+    x = torch.stack([open_clip.image_transform(24, is_train=False, **colours)(Image.open(f)) for f in files])
+    with torch.no_grad(): u, v = model.encode_image(x).numpy(), model.encode_text(open_clip.tokenize(captions)).numpy()
+    return (u*v).sum(1)/np.linalg.norm(u, axis=1)/np.linalg.norm(v, axis=1)
+
+
+def frechet(files, others):
+    "Distance of the normal distributions of two sets' mean colours."
+    a, b = (np.stack([np.asarray(Image.open(f), dtype=float).mean((0, 1)) for f in x]) for x in (files, others))
+    s, t = np.cov(a.T), np.cov(b.T)
+    return ((a.mean(0) - b.mean(0))**2).sum() + np.trace(s + t - 2*linalg.sqrtm(s @ t).real)
 
 
 def evaluate(monkeypatch, *words):
@@ -51,13 +84,28 @@ def evaluate(monkeypatch, *words):
     cli.evaluate()
 
 
-def test_any_pictures_in_one_line(pictures, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(protocols, "ClipScore", Thirty)
-    monkeypatch.setattr(protocols, "fid", lambda features, measure=protocols.fid: measure(Colours()))
+def test_any_pictures_in_one_line(pictures, tiny_clip, tmp_path, monkeypatch, capsys):
+    "Both numbers are those of the files, computed here in another way; the two networks are small and random."
+    model, weights = tiny_clip
+    monkeypatch.setattr(protocols, "ClipScore", partial(protocols.ClipScore, "flowtok-tiny", weights))
+    measure = protocols.fid
+    monkeypatch.setattr(protocols, "fid", lambda features, *device: measure(Colours(), *device))
     evaluate(monkeypatch, "--data", pictures, "--out", tmp_path/"out")
     report = json.loads((tmp_path/"out"/"benchmark.json").read_text())
-    assert report["protocol"]["samples"] == 6 and report["fid"] >= 0 and report["clip"] == 30 and report["record"]["versions"]["torch"]
-    assert "| nano |" in capsys.readouterr().out and len(list((tmp_path/"out"/"drawn").glob("*.png"))) == 6
+    pipe, captions = flowtok.load("nano", device="cpu"), [Shapes(6, seed=321).texts(i)[0] for i in range(6)]
+    real, drawn = sorted(pictures.glob("*.jpg")), sorted((tmp_path/"out"/"drawn").glob("*.png"))
+    wanted = pipe.images(captions, 2, seed=(1000, 0))
+    assert [Image.open(f).tobytes() for f in drawn] == [to_pil(x).tobytes() for x in wanted]
+    assert report["fid"] == pytest.approx(frechet(real, drawn), abs=1e-3)  # 8e-5 off, of 2247
+    scores = cosines(model, drawn, captions)
+    assert min(scores) < -0.05  # counts as 0
+    assert report["clip"] == pytest.approx(100*scores.clip(0).mean(), abs=0.01)  # 7e-4 off: Pillow resizes bytes
+    assert report["protocol"] | dict(content=None) == dict(
+        content=None, data=str(pictures), samples=6, size=32, seed=1000, block=64, resize="centre square, bicubic",
+        captions="the first of each image", fid="Inception", clip=f"flowtok-tiny/{weights}")
+    assert report["record"]["versions"]["torch"] == torch.__version__.partition("+")[0]
+    said = [fingerprint(pipe)[:8], 2, 1.1, report["fid"], report["clip"], report["images_per_second"]]
+    assert f"| nano | {' | '.join(map(str, said))} |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words, message", [

@@ -17,6 +17,12 @@ def exercises(path):
     return re.findall(r"^\d\. \*\*(\d\d\.\d)\*\* \((?:easy|medium|hard)\)", last, re.M)
 
 
+def test_lessons_are_numbered_and_each_has_its_solutions():
+    numbers = [p.stem[:2] for p in LESSONS]
+    assert numbers == [f"{i:02}" for i in range(len(numbers))] and len(numbers) > 20
+    assert {f"{p.stem}_solved" for p in LESSONS} == {p.stem for p in (NBS/"solutions").glob("*.ipynb")}
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
 def test_every_exercise_has_a_check_a_solution_and_a_wrong_answer(path):
     keys, lesson = exercises(path), path.stem[:2]

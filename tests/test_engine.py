@@ -7,10 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from flowtok.training import checkpoints
+from parallel import STAGES
 
 SCRIPT = Path(__file__).parent/"parallel.py"
-STAGES = ("tokenizer", "flow", "autoencoder", "caption")
 COMMON = dict(env=dict(os.environ, OMP_NUM_THREADS="1"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 TWO = "-m torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node 2".split()  # the address, since a machine need not know its own name
 
@@ -20,16 +22,23 @@ def run(*args):
     assert done.returncode == 0, done.stderr[-4000:]
 
 
+def found(path):
+    "What a run left: losses and other numbers, and the weights."
+    return json.loads(path.read_text()), torch.load(path.with_suffix(".pt"))
+
+
 def test_two_processes_have_the_losses_of_one(tmp_path):
     "Same global batch, noise keyed by row: every stage, 50 steps, float64."
-    one, two = tmp_path/"one.json", tmp_path/"two.json"
-    run(SCRIPT, one)
-    run(*TWO, SCRIPT, two)
-    one, two = (json.loads(path.read_text()) for path in (one, two))
-    assert (one["world"], two["world"]) == (1, 2) and tuple(one["losses"]) == STAGES
-    for stage, losses in one["losses"].items():
-        assert len(losses) == 50 and len(set(losses)) > 40
-        assert max(abs(a - b) for a, b in zip(losses, two["losses"][stage], strict=True)) < 1e-5, stage
+    run(SCRIPT, tmp_path/"one.json")
+    run(*TWO, SCRIPT, tmp_path/"two.json")
+    (one, weights), (two, others) = (found(tmp_path/name) for name in ("one.json", "two.json"))
+    assert (one["world"], two["world"]) == (1, 2)
+    for stage, losses in one["exact"].items():
+        assert len(losses) == len(set(losses)) == 50
+        apart = max(abs(a - b) for a, b in zip(losses, two["exact"][stage], strict=True))
+        assert apart < 1e-12, stage  # 8e-15 at most
+    apart = {k: (weights[k] - others[k]).abs().max().item() for k in weights}
+    assert max(apart.values()) < 1e-11, apart  # 2e-13 at most
 
 
 def kill_in(stage, folder, steps, rng):
@@ -44,14 +53,16 @@ def kill_in(stage, folder, steps, rng):
 
 
 def check_kills(folder, kills, steps):
-    "Kill every stage `kills` times; the losses are to the last bit those of a run that was left alone."
+    "Kill every stage `kills` times; losses and weights are to the last bit those of a run that was left alone."
     rng, struck = random.Random(0), {}
     for stage in STAGES: struck[stage] = sum(kill_in(stage, folder/"killed", steps, rng) for _ in range(kills))
     assert min(struck.values()) == kills, f"got through before it was killed {kills} times: {struck}"
     run(SCRIPT, folder/"killed.json", folder/"killed", steps)
     run(SCRIPT, folder/"alone.json", folder/"alone", steps)
-    killed, alone = (json.loads((folder/name).read_text())["losses"] for name in ("killed.json", "alone.json"))
-    assert killed == alone and all(len(v) == steps for v in alone.values())
+    (killed, weights), (alone, others) = (found(folder/name) for name in ("killed.json", "alone.json"))
+    assert killed["losses"] == alone["losses"]
+    assert {k: len(v) for k, v in alone["losses"].items()} == dict.fromkeys(STAGES, steps)
+    assert [k for k in weights if not torch.equal(weights[k], others[k])] == []
     return struck
 
 
@@ -63,4 +74,4 @@ def test_killed_at_any_time(tmp_path):
 if __name__ == "__main__":  # python tests/test_engine.py FOLDER: ten kills of every stage, about ten minutes
     folder = Path(sys.argv[1])
     (folder/"killed").mkdir(parents=True)
-    print("killed", check_kills(folder, kills=10, steps=400), "times; every loss is that of the run that was left alone")
+    print("killed", check_kills(folder, kills=10, steps=400), "times; losses and weights are those of a run left alone")

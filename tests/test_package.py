@@ -33,7 +33,10 @@ def test_import_in_a_fresh_process(tmp_path):
 def test_every_module_imports_alone(tmp_path):
     modules = [p.stem for p in (ROOT/"flowtok").glob("[a-z]*.py")]
     assert {"data", "model", "pipeline", "cli"} <= set(modules)
-    code = f"import importlib\nfor m in {sorted(modules, reverse=True)}: importlib.import_module('flowtok.' + m)"
+    code = f"""import importlib, sys
+for m in {sorted(modules)}:
+    for known in [k for k in sys.modules if k.partition(".")[0] == "flowtok"]: del sys.modules[known]
+    importlib.import_module("flowtok." + m)"""
     fresh(code, cwd=tmp_path)
 
 
@@ -50,14 +53,15 @@ print(flowtok.load("nano", device="cpu").text_to_image([{CAPTION!r}])[0].size)""
 
 
 def test_seeds(pipe):
-    a, b, c = (np.array(pipe.text_to_image([CAPTION], seed=s)[0]) for s in (0, 0, 1))
-    assert (a == b).all() and (a != c).any()
+    a, b, c = (np.array(pipe.text_to_image([CAPTION], seed=s)[0], dtype=float) for s in (0, 0, 1))
+    assert (a == b).all() and abs(a - c).mean() > 10  # 24: the circle stands elsewhere
 
 
 def test_a_caption_does_not_depend_on_its_neighbours(pipe):
     alone = pipe.images([CAPTION])
-    together = pipe.images([CAPTION, "a blue star"], batch=1)
-    torch.testing.assert_close(alone[0], together[0], atol=1e-4, rtol=0)
+    for batch in (1, 256):
+        together = pipe.images([CAPTION] + ["a blue star"]*4, batch=batch)
+        torch.testing.assert_close(alone[0], together[0], atol=1e-5, rtol=0)  # 7e-7 off
 
 
 def test_save_and_load(pipe, tmp_path):
@@ -82,17 +86,18 @@ def test_truncated_weights_are_an_error(pipe, tmp_path):
     with pytest.raises(ValueError, match="does not hold a whole flowtok model"): flowtok.load(tmp_path, device="cpu")
 
 
-@pytest.mark.parametrize("bad", [[""], ["  "], []])
-def test_empty_captions(pipe, bad):
-    with pytest.raises(ValueError, match="empty|at least one"): pipe.text_to_image(bad)
+@pytest.mark.parametrize("bad, message", [
+    ([""], "caption 0 is empty"), (["a cross", "  "], "caption 1 is empty"), ([], "give at least one")])
+def test_empty_captions(pipe, bad, message):
+    with pytest.raises(ValueError, match=message): pipe.text_to_image(bad)
 
 
 def test_unknown_words_are_named(pipe):
-    with pytest.warns(UserWarning, match="elephant"): pipe.text_to_image(["a red elephant on white"])
+    with pytest.warns(UserWarning, match="not trained on: elephant$"): pipe.text_to_image(["a red elephant on white"])
 
 
 def test_unknown_model():
-    with pytest.raises(ValueError, match="nano"): flowtok.load("no-such-model")
+    with pytest.raises(ValueError, match="no model 'no-such-model': .* one of nano, or"): flowtok.load("no-such-model")
 
 
 def test_bundled_weights_are_small():

@@ -1,12 +1,13 @@
 "The site: pages of notebooks and of modules, the check of links, and a build."
 import base64
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
-from notebooks import ROOT, notebooks
+from notebooks import NBS, ROOT, notebooks, read
 
 sys.path.insert(0, str(ROOT/"site"))
 import api  # noqa: E402
@@ -56,7 +57,7 @@ def test_api_shows_patched_methods_and_nothing_private(page):
 
 def test_api_has_every_exported_name():
     modules = api.modules(ROOT/"flowtok")
-    assert len(modules) > 20
+    assert {m.name for m in modules} == {p.stem for p in (ROOT/"flowtok").glob("[a-z]*.py")}
     for m in modules:
         made = api.page(m)
         assert [name for name in m.exported if f"{{ #{name} }}" not in made] == []
@@ -78,8 +79,15 @@ def test_lesson_hides_what_is_hidden_and_links_to_pages(tmp_path):
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
 def test_every_notebook_makes_a_page(path):
-    text, _ = lessons.convert(path, "../"*(len(path.relative_to(ROOT/"nbs").parts) - 1))
+    "It has the code of every cell that is not hidden, and every picture."
+    text, pictures = lessons.convert(path, "../"*(len(path.relative_to(NBS).parts) - 1))
     assert text.startswith("# ") and "#| " not in text
+    cells = [c for c in read(path)["cells"] if c["cell_type"] == "code"]
+    sources = [s for c in cells if not re.search(r"^#\| *hide\b", s := "".join(c["source"]), re.M)]
+    shown = [re.sub(r"^#\|.*\n?", "", s, flags=re.M).strip() for s in sources]
+    assert shown and [s for s in shown if s not in text] == []
+    assert len(pictures) == sum("image/png" in o.get("data", {}) for c in cells for o in c["outputs"])
+    assert [name for name in pictures if f"{name})" not in text] == []
 
 
 def test_broken_links_are_found(tmp_path):
@@ -94,5 +102,9 @@ def test_broken_links_are_found(tmp_path):
 def test_site_is_built_and_its_links_resolve(tmp_path):
     done = subprocess.run([sys.executable, str(ROOT/"site"/"build.py"), str(tmp_path/"site")], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "0 broken" in done.stdout.splitlines()[-1]
-    assert (tmp_path/"site"/"index.html").exists()
+    pages = {p.relative_to(NBS).with_suffix("").as_posix() for p in notebooks()} | {"404", "api/index"}
+    pages |= {f"api/{m.name}" for m in api.modules(ROOT/"flowtok")}
+    site = tmp_path/"site"
+    assert {p.relative_to(site).with_suffix("").as_posix() for p in site.rglob("*.html")} == pages
+    said = re.fullmatch(r"site: (\d+) pages, (\d+) links inside the site, 0 broken", done.stdout.splitlines()[-1])
+    assert said and int(said[1]) == len(pages) and int(said[2]) > len(pages)**2  # each page lists all pages

@@ -7,11 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import flowtok
 from flowtok import cli, recipes
+from flowtok.core import to_pil
 from flowtok.data import Shapes, draw
 from flowtok.training import Stop, checkpoints, stop_at
 
@@ -51,19 +54,27 @@ def test_a_folder_of_all_modes_trains_and_samples(folder, tmp_path):
     out = tmp_path/"run"
     cli.train(data=str(folder), out=str(out), steps=6, save_every=3, device="cpu")
     assert {"config.json", "model.safetensors", "run.json", "settings.json", "curves.png", "samples"} <= {p.name for p in out.iterdir()}
-    assert len(list((out/"samples").glob("*.png"))) == 6
-    record = json.loads((out/"run.json").read_text())
-    assert record["seed"] == 0 and record["seconds"] > 0
+    pictures = {f"{part}-{step:06}.png" for part in ("tokenizer", "flow", "caption") for step in (3, 6)}
+    assert {p.name for p in (out/"samples").iterdir()} == pictures
+    pipe, record = flowtok.load(out, device="cpu"), json.loads((out/"run.json").read_text())
+    parts = ("tokenizer", "flow", "autoencoder", "caption")
+    assert record["seed"] == 0 and tuple(record["training_seconds"]) == parts
+    assert 0 < sum(record["training_seconds"].values()) < record["seconds"]
+    assert record["parameters"]["tokenizer"] == sum(p.numel() for p in pipe.tokenizer.parameters())
+    for part, module in dict(flow=pipe.flow, autoencoder=pipe.captioner.text, caption=pipe.captioner.dit).items():
+        averaged = torch.load(checkpoints(out/part)[0])["ema"]
+        assert [n for n, p in module.named_parameters() if not torch.equal(p, averaged[f"module.{n}"])] == [], part
     cli.sample(str(out), ["picture number 3"], out=str(tmp_path/"three.png"), device="cpu")
-    assert Image.open(tmp_path/"three.png").size[0] > 100
-    assert flowtok.load(out, device="cpu").text_to_image(["picture number 1"])[0].size == (32, 32)
+    assert Image.open(tmp_path/"three.png").size == (240, 261)  # 1.6 inches at 150 dots, and 0.14 for a line of words
 
 
 def test_csv_and_named_column(folder, tmp_path):
-    (folder/"metadata.csv").write_text("file_name,title\n" + "".join(f"{r['file_name']},{r['text']}\n" for r in rows(folder)))
+    lines = [f"{r['file_name']},nothing but {'abcdefg'[i]},{r['text']}" for i, r in enumerate(rows(folder))]
+    (folder/"metadata.csv").write_text("\n".join(["file_name,text,title", *lines, ""]))
     (folder/"metadata.jsonl").unlink()
     cli.train(data=str(folder), out=str(tmp_path/"run"), steps=1, caption_column="title", device="cpu")
-    assert flowtok.load(tmp_path/"run", device="cpu")
+    encoder = flowtok.load(tmp_path/"run", device="cpu").text_encoder
+    assert encoder.unknown_words("picture number 0 1 2 3 4 5 6 nothing") == ["nothing"]
 
 
 def test_webdataset(folder, tmp_path):
@@ -73,7 +84,8 @@ def test_webdataset(folder, tmp_path):
             (tmp_path/"caption.txt").write_text(row["text"])
             tar.add(folder/row["file_name"], f"{i:04}.png"); tar.add(tmp_path/"caption.txt", f"{i:04}.txt")
     data = recipes.open_data(tmp_path/"shard.tar", 32)
-    assert len(data) == 4 and data.texts(2) == ["picture number 2"] and data[2]["image"].shape == (3, 32, 32)
+    grey = Image.open(folder/"2.png").resize((32, 32), Image.Resampling.BICUBIC).convert("RGB")
+    assert len(data) == 4 and data.texts(2) == ["picture number 2"] and np.array_equal(to_pil(data[2]["image"]), grey)
 
 
 def test_corrupt_image(folder, tmp_path, capsys):
@@ -83,11 +95,11 @@ def test_corrupt_image(folder, tmp_path, capsys):
 
 def test_empty_caption(folder, tmp_path, capsys):
     write(folder, [*rows(folder)[:-1], dict(rows(folder)[-1], text=" ")])
-    fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=2, match="empty caption in row 6")
+    fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=2, match="empty caption in line 7 of metadata.jsonl (6.png)")
 
 
 def test_missing_column(folder, tmp_path, capsys):
-    fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=2, caption_column="title", match="no caption column title: found image, text")
+    fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=2, caption_column="title", match="no caption column title in metadata.jsonl: found file_name, text")
 
 
 def test_folder_without_captions(folder, tmp_path, capsys):
