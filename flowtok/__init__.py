@@ -2,7 +2,7 @@
 __version__ = "0.1.0"
 
 
-def load(model, **kwargs):
+def load(model, *args, **kwargs):
     "The pipeline called `model`: see `flowtok.pipeline.load`."
     from flowtok.pipeline import load as load_pipeline
-    return load_pipeline(model, **kwargs)
+    return load_pipeline(model, *args, **kwargs)

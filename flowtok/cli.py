@@ -7,7 +7,7 @@ __all__ = ['CAPTIONS', 'PAGE', 'IMAGES', 'clear_errors', 'command', 'train', 'pr
            'study', 'tour']
 
 # %% ../nbs/22_cli.ipynb #2539746e
-import os, shlex, subprocess, sys, warnings
+import os, shlex, subprocess, sys, tempfile, warnings
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -20,23 +20,37 @@ def _plain_warning(message, category, *args, **kwargs): print(f"warning: {messag
 @contextmanager
 def clear_errors(hint=""):
     "Turn errors that a user can mend into one line and an exit status."
-    warnings.showwarning = _plain_warning
+    before, warnings.showwarning = warnings.showwarning, _plain_warning
     try: yield
     except KeyboardInterrupt as e:
         print(f"interrupted{hint}", file=sys.stderr); sys.exit(128 + getattr(e, "signal", 2))
     except (ValueError, OSError, FloatingPointError) as e:
         print(f"error: {e}", file=sys.stderr); sys.exit(1)
+    finally: warnings.showwarning = before
 
 # %% ../nbs/22_cli.ipynb #fba2a9b0
+def _underscored(words):
+    "Names of options as Python has them, up to a word --."
+    end = words.index("--") if "--" in words else len(words)
+    split = [w.partition("=") if w.startswith("--") else (w, "", "") for w in words[:end]]
+    return ["--" + w[2:].replace("-", "_") + eq + value if w.startswith("--") else w for w, eq, value in split] + words[end:]
+
+def _checked(name, value):
+    "An option with ~ as the home of the user; one that is empty, such as a variable that was never set, ends the command."
+    if value == "":
+        print(f"error: --{name.replace('_', '-')} is empty: leave it out, or give it a value", file=sys.stderr)
+        sys.exit(1)
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
+
 def command(func):
     "Let `func` read the command line when it is called without arguments."
     @wraps(func)
     def run(*args, **kwargs):
         if args or kwargs: return func(*args, **kwargs)
-        words = [w.partition("=") if w.startswith("--") else (w, "", "") for w in sys.argv[1:]]
-        words = ["--" + w[2:].replace("-", "_") + eq + value if w.startswith("--") else w for w, eq, value in words]
-        options = vars(anno_parser(func).parse_args(words))
-        return func(**{k: v for k, v in options.items() if k not in ("pdb", "xtra")})
+        os.environ["MPLBACKEND"] = "agg"  # no window; a notebook leaves the name of its own here
+        for stream in (sys.stdout, sys.stderr): getattr(stream, "reconfigure", lambda **kw: None)(errors="backslashreplace")
+        options = vars(anno_parser(func).parse_args(_underscored(sys.argv[1:])))
+        return func(**{k: _checked(k, v) for k, v in options.items() if k not in ("pdb", "xtra")})
     return run
 
 # %% ../nbs/22_cli.ipynb #8d66fe2c
@@ -74,7 +88,9 @@ def _hint(pipe, out, data, direction):
     quote = subprocess.list2cmdline if os.name == "nt" else shlex.join
     if direction == "tokenizer": return quote(["flowtok-pretokenize", str(out), str(data), "TOKENS"])
     if direction == "i2t": return quote(["flowtok-caption", str(out), "IMAGE.png"])
-    return quote(["flowtok-sample", str(out), first_caption(out), "--out", "sample.png"])
+    caption = first_caption(out)
+    if caption.startswith("-"): return quote(["flowtok-sample", str(out), "--out", "sample.png", "--", caption])
+    return quote(["flowtok-sample", str(out), caption, "--out", "sample.png"])
 
 # %% ../nbs/22_cli.ipynb #80739f27
 @command
@@ -106,17 +122,19 @@ def sample(
     device: str = "auto"):  # auto, cpu, cuda or mps
     "Draw images for captions."
     with clear_errors():
-        import matplotlib; matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
         import flowtok
         from flowtok.core import show_images
         out = Path(out)
         if not out.absolute().parent.is_dir(): raise ValueError(f"no folder {out.parent} to write {out.name} into: make it first")
         if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg"): raise ValueError(f"{out.name} is no picture: let its name end in .png")
+        if out.is_dir(): raise ValueError(f"{out} is a folder: name a picture to write")
+        with tempfile.TemporaryFile(dir=out.absolute().parent): pass  # whether it can be written, before anything is drawn
         pages = [slice(k, k + PAGE) for k in range(0, len(captions), PAGE)]
         images = flowtok.load(model, device=device).text_to_image(captions, steps, guidance, seed)
         for k, page in enumerate(pages, 1):
             path = out if len(pages) == 1 else out.with_stem(f"{out.stem}-{k:02}")
-            matplotlib.pyplot.close(show_images(images[page], captions[page], size=1.6, wrap=26, path=path))
+            plt.close(show_images(images[page], captions[page], size=1.6, wrap=26, path=path))
             print(f"wrote {path}")
 
 # %% ../nbs/22_cli.ipynb #661a14ba
@@ -160,18 +178,18 @@ def _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, met
         print(comparison([Path(out)/"benchmark.json"]))
 
 def _evaluate_tokenizer(pipe, data, samples, out, options):
-    from flowtok.core import write_json
+    from flowtok.core import alone, write_json
     from flowtok.data import Images, open_data
     from flowtok.evaluation import evaluate_tokenizer
-    report = evaluate_tokenizer(pipe, Images(open_data(data, pipe.preset.tokenizer.image_size, **options)), samples)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    write_json(Path(out)/"tokenizer.json", report | dict(data=str(data)))
+    with alone(out):
+        report = evaluate_tokenizer(pipe, Images(open_data(data, pipe.preset.tokenizer.image_size, **options)), samples)
+        write_json(Path(out)/"tokenizer.json", report | dict(data=str(data)))
     print(f"PSNR {report['psnr']:.2f} dB, SSIM {report['ssim']:.4f}, rFID {report['rfid']:.2f} over {report['record']['samples']} images; wrote {Path(out)/'tokenizer.json'}")
 
 # %% ../nbs/22_cli.ipynb #cli00002
 def _check_evaluate(direction, drawings, samples, guidance, metrics, options):
     "Refuse what cannot be measured, and options that would not be used."
-    if samples is not None and samples < 1: raise ValueError(f"--samples must be at least 1, got {samples}")
+    if samples is not None and samples < (least := 2 if drawings else 1): raise ValueError(f"--samples must be at least {least}, got {samples}")
     if direction not in ("t2i", "i2t", "both", "tokenizer"): raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t, both or tokenizer")
     if direction == "tokenizer" and drawings: raise ValueError("--direction tokenizer rebuilds pictures: name them with --data")
     if metrics == []: raise ValueError("--metrics names none: leave it out to have all")
@@ -183,11 +201,16 @@ def _check_evaluate(direction, drawings, samples, guidance, metrics, options):
 
 def _evaluate_drawings(pipe, model, direction, out, samples, steps, guidance, seed):
     "Measure with the judge of drawings."
-    from flowtok.core import write_json
-    from flowtok.evaluation import caption_set, evaluate_captions, evaluate_shapes, show_judged
+    from flowtok.core import alone
     lacks = dict(t2i=not pipe.flow, i2t=not pipe.captioner).get(direction)
     if lacks: raise ValueError(f"{model} was not trained in direction {direction}: evaluate the other one")
-    out.mkdir(parents=True, exist_ok=True)
+    if guidance is not None and not pipe.flow: raise ValueError("--guidance means nothing for a model that does not draw: leave it out")
+    with alone(out): _judge(pipe, direction, out, samples, steps, guidance, seed)
+
+def _judge(pipe, direction, out, samples, steps, guidance, seed):
+    "As `_evaluate_drawings`, in a folder that is ours."
+    from flowtok.core import write_json
+    from flowtok.evaluation import caption_set, evaluate_captions, evaluate_shapes, show_judged
     texts, written = caption_set("mix", 24, seed), []
     if direction != "i2t" and pipe.flow:
         report = evaluate_shapes(pipe, samples, steps, guidance, seed)

@@ -6,11 +6,11 @@
 __all__ = ['MOST_SHOWN', 'TokenizerConfig', 'TextConfig', 'FlowConfig', 'TokenizerLossConfig', 'FlowLossConfig', 'CaptionConfig',
            'TrainConfig', 'Preset', 'at_512', 'presets', 'preset', 'preset_from_dict', 'whole_number', 'finite_number',
            'generator', 'seed_all', 'plain_torch', 'process', 'own_rows', 'rand', 'randn', 'gather', 'pick_device',
-           'full_scale', 'run_record', 'telling_full', 'replacing', 'write_json', 'difference', 'alone', 'to_pil',
-           'as_floats', 'upright', 'to_tensor', 'show_images', 'save_figure']
+           'full_scale', 'run_record', 'telling_full', 'replacing', 'write_json', 'difference', 'alone', 'clear_litter',
+           'to_pil', 'as_floats', 'upright', 'to_tensor', 'show_images', 'save_figure']
 
 # %% ../nbs/00_core.ipynb #563fb12b
-import errno, hashlib, json, math, operator, os, platform, random, secrets, subprocess, sys, textwrap, time
+import errno, hashlib, json, math, operator, os, platform, random, re, secrets, shutil, subprocess, sys, textwrap, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -259,7 +259,7 @@ def plain_torch(seed=None):  # also seed the global generators inside
     on_cpu = nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.random.fork_rng(devices=[]), on_cpu:
+        with torch.random.fork_rng(devices=[]), on_cpu, torch.inference_mode(False), torch.enable_grad():
             if seed is not None: seed_all(seed)
             yield
     finally:
@@ -307,13 +307,18 @@ def gather(x):  # rows of this process (b,...)
     return x if process()[1] == 1 else _Gather.apply(x)
 
 # %% ../nbs/00_core.ipynb #c851af0a
+def _works(device):
+    "Whether something can be put on a device."
+    try: return torch.empty(1, device=device).numel() == 1
+    except Exception: return False  # each backend has errors of its own
+
 def pick_device(name="auto"):  # "auto", "cpu", "cuda", "cuda:1", "mps"
     "The torch device called `name`; `auto` takes CUDA, then MPS, then the CPU."
     if name == "auto": return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     try: device = torch.device(name)
     except (RuntimeError, TypeError): raise ValueError(f"unknown device {name!r}: choose auto, cpu, cuda or mps") from None
-    here = dict(cpu=True, cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available())
-    if not here.get(device.type, True): raise ValueError(f"this machine offers no {device.type}: choose --device auto or cpu")
+    here = dict(cpu=True, cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), meta=False)
+    if not here.get(device.type, True) or not _works(device): raise ValueError(f"this machine offers no {device.type}: choose --device auto or cpu")
     return device
 
 def full_scale():
@@ -355,10 +360,11 @@ def telling_full(path):
 @contextmanager
 def replacing(path):
     "A new file beside `path` to write into, which takes the place of `path` at the end; after an error it is removed, and `path` is as it was."
-    path = Path(path)
-    part = path.with_name(f".{path.stem[:100]}-{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
+    path = Path(os.path.realpath(path))  # of a link, the file
+    part = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
     try:
         with telling_full(path): yield part
+        if path.exists(): shutil.copymode(path, part)
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
@@ -383,9 +389,10 @@ def _short(value):
 def alone(folder,  # made if it is missing
           wait=0.0):  # seconds
     "Hold `folder` for this process; ValueError if another one holds it."
-    lock = FileLock(Path(folder)/".lock")
+    folder = Path(folder).expanduser()
+    lock = FileLock(folder/".lock")
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=wait)
     except OSError as e:
         if not isinstance(e, Timeout): raise ValueError(f"cannot write to {folder} ({e.strerror}): choose another folder with --out") from None
@@ -393,10 +400,16 @@ def alone(folder,  # made if it is missing
     try: yield
     finally: lock.release()
 
+def clear_litter(folder):
+    "Remove what killed processes left half-written below `folder`, which must be held with `alone`."
+    for path in Path(folder).rglob(".*"):
+        if path.name.startswith(".saving-") and path.is_dir(): shutil.rmtree(path, ignore_errors=True)
+        elif re.fullmatch(r"\.\d+-[0-9a-f]{8}\.part.*", path.name): path.unlink(missing_ok=True)
+
 # %% ../nbs/00_core.ipynb #95e929c0
 def to_pil(image):  # (3,h,w) in [0,1], values outside are clamped; or bytes, uint8
     "One image tensor as a PIL image."
-    if image.ndim != 3 or len(image) != 3: raise ValueError(f"an image is a tensor (3,h,w), got {tuple(image.shape)}")
+    if image.ndim != 3 or len(image) != 3 or not image.numel(): raise ValueError(f"an image is a tensor (3,h,w), got {tuple(image.shape)}")
     if not torch.isfinite(image).all(): raise ValueError("an image holds numbers that are not finite: there is nothing to show")
     if image.dtype != torch.uint8: image = (image.detach().float().clamp(0, 1)*255).round().to(torch.uint8)
     return Image.fromarray(image.cpu().permute(1, 2, 0).numpy())
@@ -404,8 +417,11 @@ def to_pil(image):  # (3,h,w) in [0,1], values outside are clamped; or bytes, ui
 _TURNS = dict(enumerate(("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"), 2))
 
 def as_floats(images):  # tensor, of bytes (uint8) or of numbers in [0,1]
-    "Images as numbers in [0,1]."
-    return images.float()/255 if images.dtype == torch.uint8 else images.float()
+    "Images as numbers in [0,1], give or take what a decoder overshoots."
+    if images.dtype == torch.uint8: return images.float()/255
+    low, high = images.aminmax() if images.numel() else (0, 1)
+    if low < -0.5 or high > 1.5: raise ValueError(f"images with numbers from {float(low):.3g} to {float(high):.3g}: give [0,1], or bytes (uint8)")
+    return images.float()
 
 def upright(image):  # PIL image
     "The image as viewers show it: a camera that was held sideways notes so in the file (EXIF orientation)."
@@ -418,7 +434,9 @@ def _eight_bits(image):
     if image.mode == "F" or image.mode == "I" and image.format != "PNG":
         raise ValueError(f"a picture of mode {image.mode}, whose range is not known: convert it to 8 bits first (mode L or RGB)")
     if not image.mode.startswith("I"): return image
-    return Image.fromarray((np.asarray(image).astype(np.float32)/257).clip(0, 255).astype(np.uint8))
+    array, clear = np.asarray(image).astype(np.float32), image.info.get("transparency")
+    if isinstance(clear, int): array[array == clear] = 65535  # laid over white
+    return Image.fromarray((array/257).clip(0, 255).astype(np.uint8))
 
 def to_tensor(image):  # PIL image; modes of 32-bit numbers are refused
     "A PIL image as a tensor (3,h,w) in [0,1], as viewers show it; transparency is laid over white."
@@ -451,8 +469,9 @@ def show_images(images,  # PIL images or tensors (3,h,w) in [0,1]
     fig, axes = plt.subplots(rows, cols, figsize=(cols*size, rows*(size + extra)), squeeze=False, layout="constrained")
     for ax in axes.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
     for i, (ax, image) in enumerate(zip(axes.flat, images)):
-        ax.imshow(image if isinstance(image, Image.Image) else to_pil(image), interpolation="nearest")
-        if lines: ax.set_xlabel(lines[i], fontsize=7, labelpad=2, parse_math=False)  # a $ is a $
+        shown = to_pil(to_tensor(image) if isinstance(image, Image.Image) else image)
+        ax.imshow(shown, interpolation="nearest", origin="upper", aspect="equal")
+        if lines: ax.set_xlabel(lines[i], fontsize=7, labelpad=2, parse_math=False, usetex=False)  # a $ is a $
     if path: save_figure(fig, path)
     return fig
 

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['COLOURS', 'BACKGROUNDS', 'SIZES', 'POSITIONS', 'RELATIONS', 'PAIR_SPOTS', 'JITTER', 'OUTLINES', 'HELD_OUT_PAIRS',
            'SPLITS', 'SINGLE_FORMS', 'PAIR_FORMS', 'DETAILS', 'CAPTION_COLUMNS', 'METADATA', 'ENDINGS', 'SPLIT_NAMES',
-           'Shape', 'Scene', 'draw', 'attributes', 'split_of', 'random_scene', 'caption', 'parse', 'read_scene',
-           'check', 'Shapes', 'DataError', 'captions_of', 'open_image', 'digest', 'CaptionedImages', 'open_folder',
-           'from_table', 'find_tars', 'open_data', 'Images', 'LatentCache', 'encode_dataset', 'easy_rows']
+           'COMPRESSED', 'Shape', 'Scene', 'draw', 'attributes', 'split_of', 'random_scene', 'caption', 'parse',
+           'read_scene', 'check', 'Shapes', 'DataError', 'captions_of', 'open_image', 'digest', 'CaptionedImages',
+           'open_folder', 'from_table', 'find_tars', 'open_data', 'Images', 'LatentCache', 'encode_dataset',
+           'easy_rows']
 
 # %% ../nbs/01_data.ipynb #e60d1dbe
-import csv, glob, hashlib, io, json, os, random, re, unicodedata, warnings, zlib
+import csv, glob, hashlib, html, io, json, os, random, re, unicodedata, warnings, zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -22,7 +23,7 @@ from scipy import ndimage
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .core import as_floats, rand, to_pil, to_tensor, whole_number
+from .core import as_floats, finite_number, rand, to_pil, to_tensor, whole_number
 
 # %% ../nbs/01_data.ipynb #788e07c8
 COLOURS = dict(red=(230, 20, 20), green=(20, 200, 40), blue=(30, 60, 240), yellow=(250, 220, 20),
@@ -116,11 +117,14 @@ def _any_scene(rng, pair_share):
     if (shapes[0].kind, shapes[0].colour) == (shapes[1].kind, shapes[1].colour): return _any_scene(rng, 1.0)
     return Scene(background, tuple(shapes), relation)
 
+def _one_of(name, value, options):
+    if value not in options: raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(options)}")
+
 def random_scene(rng,  # a `random.Random`
                  split="seen",  # "seen", "tuples" or "pairs"
                  pair_share=0.3):  # how often a scene has two shapes
     "A scene of `split`."
-    if split not in SPLITS: raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+    _one_of("split", split, SPLITS)
     while True:
         scene = _any_scene(rng, pair_share)
         if split_of(scene) == split: return scene
@@ -316,7 +320,9 @@ class Shapes(Dataset):
                  detail=None,  # "full", "some", "least"; None draws one for each caption
                  pair_share=0.3):  # how often a scene has two shapes
         self.n, self.size, self.split, self.seed = whole_number(n, "n", 1), whole_number(size, "size", 8), split, whole_number(seed)
-        self.captions, self.detail, self.pair_share = captions, detail, pair_share
+        self.captions, self.detail, self.pair_share = whole_number(captions, "captions", 1), detail, finite_number(pair_share, "pair_share", 0)
+        _one_of("split", split, SPLITS)
+        if detail is not None: _one_of("detail", detail, DETAILS)
 
     def __len__(self): return self.n
 
@@ -342,7 +348,6 @@ class Shapes(Dataset):
         return dict(image=to_tensor(draw(self.scene(i), self.size)), texts=self.texts(i))
 
     def fingerprint(self):
-        "What tells these drawings from others: a dict."
         return dict(images=f"{self.n} drawings, split {self.split}, seed {self.seed}, pairs {self.pair_share}", captions=f"{self.captions} each, detail {self.detail}")
 
 # %% ../nbs/01_data.ipynb #2fdc4fa6
@@ -352,6 +357,10 @@ class DataError(ValueError):
 CAPTION_COLUMNS = ("text", "caption")
 
 def _told(where): return where() if callable(where) else where
+
+def _is_blank(text):
+    "Whether nothing of a text can be seen."
+    return not "".join(c for c in html.unescape(text) if unicodedata.category(c)[0] != "Z" and unicodedata.category(c) not in ("Cc", "Cf"))
 
 def captions_of(value,  # a text, a list of texts, a dict of a JSON file, or bytes in UTF-8
                 where):  # the place, for errors: a string, or a function that makes one
@@ -366,8 +375,9 @@ def captions_of(value,  # a text, a list of texts, a dict of a JSON file, or byt
         value = value[column]
     texts = list(value) if isinstance(value, (list, tuple)) else [value]
     for t in texts:
-        if t is None or t != t or isinstance(t, str) and not t.strip("\ufeff \t\r\n\v\f"): wrong("empty caption")
+        if t is None or t != t or isinstance(t, str) and _is_blank(t): wrong("empty caption")
         if not isinstance(t, str): wrong(f"a caption that is no text but {str(t)[:40]} ({type(t).__name__})", "write it as a text, or name the column of the captions with --caption-column")
+        if any("\ud800" <= c <= "\udfff" for c in t): wrong("a caption with half a character (a surrogate)")
     if not texts: wrong("empty caption")
     return [t.lstrip("\ufeff").strip() for t in texts]
 
@@ -387,6 +397,7 @@ def _picture(source):
     "Any kind of image as a PIL image in RGB over white, as viewers show it."
     if torch.is_tensor(source): return _tensor_image(source)
     if isinstance(source, np.ndarray): source = _array_image(source)
+    if isinstance(source, (str, Path)): source = Path(source).expanduser()
     if not isinstance(source, Image.Image): source = Image.open(source)
     source.load()
     return to_pil(to_tensor(source))
@@ -443,17 +454,14 @@ class CaptionedImages(Dataset):
 
     def fingerprint(self):
         "What tells these captions and these images from others: a dict."
-        return dict(captions=digest(t for texts in self.captions for t in (str(len(texts)), *texts)), images=digest(map(_glance, self.sources)))
+        return dict(captions=digest(t for texts in self.captions for t in (str(len(texts)), *texts)), images=digest(map(_content, self.sources)))
 
 # %% ../nbs/01_data.ipynb #dat00006
-def _glance(source, length=65_536):
-    "Size, begin and end of a file, which tell it from others; bytes of a table, whose captions are looked at in full, go by."
-    if isinstance(source, bytes): return b""
+def _content(source):
+    "Digest of the bytes of an image, a path or the bytes themselves; of a file that is gone, a word."
+    if isinstance(source, bytes): return hashlib.sha256(source).digest()
     try:
-        with open(source, "rb") as f:
-            size, begin = f.seek(0, 2), f.seek(0) or f.read(length)
-            f.seek(max(length, size - length))
-            return f"{size} ".encode() + begin + f.read(length)
+        with open(source, "rb") as f: return hashlib.file_digest(f, "sha256").digest()
     except OSError: return b"missing"
 
 # %% ../nbs/01_data.ipynb #dat00002
@@ -482,19 +490,23 @@ def _read_rows(file):
     text = b"".join(lines).decode("utf-8")
     yield from _csv_rows(file, text) if file.suffix.lower() == ".csv" else _json_rows(file, text)
 
+# %% ../nbs/01_data.ipynb #dat00007
 def _json_rows(file, text):
     for k, line in enumerate(text.split("\n"), 1):
         if not line.strip(): continue
         try: row = json.loads(line)
-        except ValueError as e: raise DataError(f"line {k} of {file.name} is no JSON ({e}): mend it or take it out") from None
+        except (ValueError, RecursionError) as e: raise DataError(f"line {k} of {file.name} is no JSON ({e}): mend it or take it out") from None
         if not isinstance(row, dict): raise DataError(f"line {k} of {file.name} is no JSON object: write {{\"file_name\": ..., \"text\": ...}}")
         yield k, row
 
 def _csv_rows(file, text):
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    for row in table:
-        if None in row or None in row.values(): raise DataError(f"line {table.line_num} of {file.name} has another number of fields than the first line: put a text with commas between quotation marks")
-        yield table.line_num, row
+    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try: rows, names = [(table.line_num, row) for row in table], table.fieldnames or []
+    except csv.Error as e: raise DataError(f"line {table.line_num} of {file.name} cannot be read ({e}): is a quotation mark missing?") from None
+    if len(set(names)) < len(names): raise DataError(f"{file.name} has two columns of one name: {', '.join(names)}")
+    for line, row in rows:
+        if None in row or None in row.values(): raise DataError(f"line {line} of {file.name} has another number of fields than the first line: put a text with commas between quotation marks")
+        yield line, row
 
 # %% ../nbs/01_data.ipynb #dat00003
 def _row_image(file, name, where):
@@ -536,9 +548,9 @@ SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing":
 def _split_of_folder(items, folder, split):
     "The items of `split`, when the folder has one subfolder for each split; else all of them. Whatever is left out is said."
     inside = [p.relative_to(folder).parts[:-1] for p, _ in items]
-    shared = len(os.path.commonprefix(inside)) if len(set(inside)) > 1 else 0
+    shared = len(os.path.commonprefix(inside)) if len(set(inside)) > 1 else max(0, len(inside[0]) - 1)
     tops = [parts[shared] if len(parts) > shared else None for parts in inside]
-    if len(set(tops)) < 2 or not all(t and t.lower() in SPLIT_NAMES for t in tops):
+    if not all(t and t.lower() in SPLIT_NAMES for t in tops) or len(set(tops)) < 2 and split is None:
         if split not in (None, "train"): raise DataError(f"{folder} has no folder for the split {split}: leave it out to read all pictures")
         return items
     kept = [item for item, t in zip(items, tops) if SPLIT_NAMES[t.lower()] == SPLIT_NAMES.get(split or "train", split)]
@@ -568,7 +580,8 @@ class _Column:
     "Images of a table, not decoded: bytes or paths."
     def __init__(self, rows, column):
         from datasets import Image as ImageColumn
-        self.rows, self.column = rows.cast_column(column, ImageColumn(decode=False)).select_columns(column), column
+        try: self.rows, self.column = rows.cast_column(column, ImageColumn(decode=False)).select_columns(column), column
+        except Exception as e: raise DataError(f"column {column} of the data set holds no images ({type(e).__name__})") from None
 
     def __len__(self): return len(self.rows)
 
@@ -577,7 +590,10 @@ class _Column:
         if not stored: raise DataError(f"row {i} has no image: take it out")
         return stored.get("bytes") or stored["path"]
 
-    def __iter__(self): return iter(())  # a table is told from others by its captions and its length
+    def __iter__(self):
+        "What tells these images from others without reading all of them: their bytes in all, and 64 of them."
+        yield f"{len(self)} images of {self.rows.data.nbytes} bytes".encode()
+        for i in range(0, len(self), -(-len(self)//64)): yield self[i]
 
     def name(self, i):
         path = (self.rows[i][self.column] or {}).get("path")
@@ -601,6 +617,7 @@ def _from_hub(source, split, size, caption_column):
     try: sets = load_dataset(str(source))
     except Exception as e:  # whatever the network, the Hub and a stranger's files may raise
         raise DataError(f"no data set {str(source)!r}: neither a folder, nor tar files, nor a name that could be read on the Hub ({type(e).__name__}: {' '.join(str(e).split())[:300]})") from None
+    if not isinstance(sets, dict): raise DataError(f"{source} is no data set with splits, but {type(sets).__name__}")
     if split not in sets: raise DataError(f"{source} has no split {split}: choose among {', '.join(sets)}")
     others = [f"{name} ({len(rows)})" for name, rows in sets.items() if name != split]
     if others: warnings.warn(f"reading split {split} of {source} ({len(sets[split])}), left out: {', '.join(others)}", stacklevel=3)
@@ -610,11 +627,23 @@ def _from_hub(source, split, size, caption_column):
 def find_tars(source):
     "The tar files that `source` means: one, a pattern, or those of a folder."
     path = Path(source).expanduser()
-    if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")): raise DataError(f"{source} is compressed, and read from the start only: unpack it to a .tar first")
+    if path.name.lower().endswith(COMPRESSED): raise DataError(f"{source} is compressed, and read from the start only: unpack it to a .tar first")
     if path.is_file(): return [str(path)] if path.suffix.lower() == ".tar" else []
-    if path.is_dir(): return [str(p) for p in _files(path) if p.suffix.lower() == ".tar"]
-    return sorted(glob.glob(str(path))) if any(c in path.name for c in "*?[") else []
+    if path.is_dir(): return _tars_of_folder(path)
+    if not any(c in str(path) for c in "*?["): return []
+    found = sorted(glob.glob(os.path.join(glob.escape(str(path.parent)), path.name) if path.parent.exists() else str(path)))
+    if other := [p for p in found if not p.lower().endswith(".tar") or os.path.isdir(p)]: raise DataError(f"{source} means files that are no tar, such as {other[0]}: let the pattern end in .tar")
+    return found
 
+def _tars_of_folder(path):
+    files = list(_files(path))
+    tars, packed = ([str(p) for p in files if p.name.lower().endswith(endings)] for endings in (".tar", COMPRESSED))
+    if tars and packed: raise DataError(f"{path} holds tar files that are compressed, such as {packed[0]}: unpack them, or name the others with {path/'*.tar'}")
+    return tars
+
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+# %% ../nbs/01_data.ipynb #dat00008
 def open_data(source,  # "shapes", a folder, tar files (a pattern is fine), or a Hub name
               size,  # pixels a side
               n=None,  # drawings, for "shapes"; None: 40,000

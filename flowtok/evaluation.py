@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core import generator, run_record, show_images, whole_number
+from .core import as_floats, generator, run_record, show_images, whole_number
 from .data import (BACKGROUNDS, COLOURS, JITTER, OUTLINES, POSITIONS, SIZES, SPLITS, DataError, Scene, Shape, Shapes,
                           attributes, check, parse, read_scene, split_of)
 from .sampling import sample, sample_adaptive
@@ -256,7 +256,7 @@ def _karpathy_row(row): return dict(file=row["filename"], folder=row.get("filepa
 def _karpathy_file(path, split):
     if not path.is_file(): raise DataError(f"no file {path}: give Karpathy's dataset_coco.json, or leave source out to read it from the Hub")
     wanted = dict(train=("train", "restval"), validation=("val",), test=("test",))[split]
-    return [_karpathy_row(r) for r in json.loads(path.read_text(encoding="utf-8"))["images"] if r["split"] in wanted]
+    return [_karpathy_row(r) for r in json.loads(path.read_text(encoding="utf-8-sig"))["images"] if r["split"] in wanted]
 
 def _karpathy_hub(name, split):
     from datasets import load_dataset
@@ -275,7 +275,7 @@ def fid(features=None,  # a network from uint8 images (b,3,h,w) to features (b,c
 
 def to_bytes(x):  # (b,3,h,w) in [0,1]; values outside are clamped
     "Images as they would be saved: uint8."
-    return x if x.dtype == torch.uint8 else (x.clamp(0, 1)*255).round().to(torch.uint8)
+    return x if x.dtype == torch.uint8 else (as_floats(x).clamp(0, 1)*255).round().to(torch.uint8)
 
 @torch.no_grad()
 def evaluate_tokenizer(pipe, images,  # an Images

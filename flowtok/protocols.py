@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .core import alone, as_floats, difference, finite_number, replacing, run_record, to_pil, to_tensor, whole_number, write_json
-from .data import DataError, captions_of, digest, open_data, open_image
+from .core import alone, as_floats, difference, finite_number, plain_torch, replacing, run_record, to_pil, to_tensor, whole_number, write_json
+from .data import CaptionedImages, DataError, captions_of, open_data, open_image
 from .evaluation import CAPTION_METRICS, caption_metrics, check_caption_metrics, fid, karpathy_split, to_bytes
 from .recipes import fingerprint
 
@@ -53,7 +53,7 @@ def coco_30k(annotations,  # captions_val2014.json
     "`n` images of COCO val2014 with one caption each, drawn by the seed: a list of dicts."
     path = Path(annotations)
     if not path.is_file(): raise DataError(f"no file {path}: unpack annotations_trainval2014.zip of cocodataset.org and name its captions_val2014.json")
-    told = json.loads(path.read_text(encoding="utf-8")); texts = {}
+    told = json.loads(path.read_text(encoding="utf-8-sig")); texts = {}
     for a in sorted(told["annotations"], key=lambda a: a["id"]): texts.setdefault(a["image_id"], []).append(a["caption"].strip())
     draw, files = random.Random(seed), {i["id"]: i["file_name"] for i in told["images"]}
     known = sorted(set(texts) & set(files))
@@ -66,7 +66,7 @@ def mjhq_30k(folder=None):  # with meta_data.json and the unpacked mjhq30k_imgs.
     "The prompts and images of MJHQ-30K, in the order of their names: a list of dicts."
     folder = Path(folder) if folder is not None else _fetch_mjhq()
     if not (folder/"meta_data.json").is_file(): raise DataError(f"no meta_data.json in {folder}: fetch it from playgroundai/MJHQ-30K, and unpack mjhq30k_imgs.zip beside it")
-    told, at = json.loads((folder/"meta_data.json").read_text(encoding="utf-8")), {p.stem: p for p in folder.rglob("*.jpg")}
+    told, at = json.loads((folder/"meta_data.json").read_text(encoding="utf-8-sig")), {p.stem: p for p in folder.rglob("*.jpg")}
     return _present([dict(path=at.get(k, folder/told[k]["category"]/f"{k}.jpg"), captions=[told[k]["prompt"]], category=told[k]["category"]) for k in sorted(told)], folder)
 
 def _fetch_mjhq():
@@ -94,7 +94,8 @@ class Rows:
 
     def fingerprint(self):
         "What tells these captions and these images from others: a dict."
-        return dict(captions=digest(t for i in range(len(self)) for t in self.texts(i)), images=digest(f"{Path(r['path']).name} {Path(r['path']).stat().st_size}" for r in self.rows))
+        paths, captions = [r["path"] for r in self.rows], [self.texts(i) for i in range(len(self))]
+        return CaptionedImages(paths, captions, self.size).fingerprint()
 
     def __getitem__(self, i): return dict(image=to_tensor(open_image(self.rows[i]["path"], self.size)), texts=self.texts(i))
 
@@ -162,14 +163,14 @@ def benchmark(pipe, data, out,  # a Pipeline, the name of a data set (as for `op
     protocol = dict(data=_title(data), samples=n, size=size, seed=seed, resize="centre square, bicubic", captions="the first of each image", block=block, content=images.fingerprint())
     settings = protocol | dict(model=pipe.preset.name, weights=fingerprint(pipe), steps=steps, guidance=guidance, grid=pipe.preset.grid)
     meter, scorer = instruments(metrics, features, clip, pipe.device)  # before hours of drawing: a network may be out of reach
-    with alone(out): return _benchmark(pipe, images, n, out, protocol, settings, meter, scorer, features, progress)
+    with alone(out), plain_torch(): return _benchmark(pipe, images, n, out, protocol, settings, meter, scorer, features, progress)
 
 def _benchmark(pipe, images, n, out, protocol, settings, meter, scorer, features, progress):
     "As `benchmark`, in a folder that is ours."
     _same_settings(out, settings)
     steps, guidance, seed, block = (settings[k] for k in ("steps", "guidance", "seed", "block"))
     begun = time.perf_counter(); paths, rate = draw_all(pipe, images, n, out/"drawn", steps, guidance, seed, block, progress)
-    before = json.loads((out/"benchmark.json").read_text()) if (out/"benchmark.json").exists() else {}
+    before = json.loads((out/"benchmark.json").read_text(encoding="utf-8")) if (out/"benchmark.json").exists() else {}
     protocol |= dict(fid=type(features).__name__ if features else "Inception") if meter else {}
     protocol |= dict(clip=scorer.name) if scorer else {}
     report = settings | dict(protocol=protocol) | compare_sets(images, paths, meter, scorer, progress=progress)
@@ -187,7 +188,9 @@ def _title(data):
 def _same_settings(out, settings):
     "Note what is drawn in `out`, or check that it is this."
     out.mkdir(parents=True, exist_ok=True); file, now = out/"settings.json", json.loads(json.dumps(settings))
+    if not file.exists() and any((out/"drawn").glob("*.png")): raise ValueError(f"{out} holds pictures without the settings.json that tells whose they are: choose another folder with --out")
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
+    if "preset" in before or "protocol" not in before and "steps" not in before: raise ValueError(f"{out} holds something else than a measurement, a training perhaps: choose another folder with --out")
     if other := difference({k: v for k, v in before.items() if k in now}, {k: v for k, v in now.items() if k in before}):
         what, _, values = other.partition(" ")
         raise ValueError(f"{out} holds pictures of another {what} ({values}): choose another folder with --out")
@@ -214,7 +217,7 @@ def caption_benchmark(pipe, data, out, samples=None, steps=20, seed=0, batch=64,
     size, out, seed, steps, batch = pipe.preset.tokenizer.image_size, Path(out), whole_number(seed), whole_number(steps, "steps", 1), whole_number(batch, "batch", 1)
     if samples is not None: samples = whole_number(samples, "samples", 1)
     images = open_benchmark(data, size, seed, samples, caption_column, split, max_broken)
-    with alone(out): return _caption_benchmark(pipe, images, data, out, samples, steps, seed, batch, metrics, progress)
+    with alone(out), plain_torch(): return _caption_benchmark(pipe, images, data, out, samples, steps, seed, batch, metrics, progress)
 
 def _caption_benchmark(pipe, images, data, out, samples, steps, seed, batch, metrics, progress):
     "As `caption_benchmark`, in a folder that is ours."

@@ -21,7 +21,7 @@ from accelerate import PartialState
 from torch import nn
 from tqdm.auto import tqdm
 
-from .core import (alone, difference, generator, pick_device, plain_torch, preset, preset_from_dict, rand, randn, run_record, save_figure,
+from .core import (alone, clear_litter, difference, generator, pick_device, plain_torch, preset, preset_from_dict, rand, randn, run_record, save_figure,
                           seed_all, show_images, whole_number, write_json)
 from .captioning import ids_to_text, image_to_text_loss, text_autoencoder_loss
 from .data import Images, LatentCache, encode_dataset, open_data
@@ -45,12 +45,15 @@ def read_settings(out):
     "Settings of the run in `out`, None if it holds none."
     file = Path(out)/"settings.json"
     if not file.exists(): return None
-    try: return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError: raise ValueError(f"{file} is damaged: choose another folder with --out, or delete this one") from None
+    try: settings = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError: settings = None
+    if not isinstance(settings, dict) or not isinstance(settings.get("preset"), dict): raise ValueError(f"{file} is damaged, or of no training: choose another folder with --out")
+    return settings
 
 def open_run(out, settings, resume):
     "Check that the folder `out` is free for a run, or that the run in it can be resumed with these settings, a JSON dict."
     before, out = read_settings(out), Path(out)
+    if before is None and any(out.glob("*/step-*.pt")): raise ValueError(f"{out} holds checkpoints without the settings.json that tells whose they are: choose another folder with --out")
     if before is None: return out
     if not resume: raise ValueError(f"{out} already holds a run: go on with --resume, or choose another folder with --out")
     before["preset"] = json.loads(json.dumps(asdict(preset_from_dict(before["preset"])))) | dict(direction=settings["preset"]["direction"])
@@ -165,7 +168,7 @@ def _save_gallery(path, draw):
     "Save the figure that `draw()` makes. A picture that cannot be drawn or saved is said, and ends no training."
     before = plt.get_fignums()
     try: save_figure(draw(), path, dpi=110)
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as e: warnings.warn(f"{Path(path).name} could not be drawn ({' '.join(str(e).split())[:200]}): the training goes on", stacklevel=2)
+    except Exception as e: warnings.warn(f"{Path(path).name} could not be drawn ({' '.join(str(e).split())[:200]}): the training goes on", stacklevel=2)
     finally:
         for number in set(plt.get_fignums()) - set(before): plt.close(number)
 
@@ -270,7 +273,9 @@ def pretokenize(model, data, out, device="auto", caption_column=None, block=256,
     pipe = load(model, device=state.device if state.num_processes > 1 else device)
     images = open_data(data, pipe.preset.tokenizer.image_size, caption_column=caption_column, max_broken=max_broken, processes=processes, progress=progress)
     origin = dict(tokenizer=fingerprint(pipe.tokenizer), data=str(data), context=pipe.preset.text.context, caption_column=caption_column)
-    with alone(out) if state.is_main_process else nullcontext():
+    out = Path(out).expanduser()
+    with alone(out) if state.is_main_process else nullcontext(), plain_torch():
+        if state.is_main_process: clear_litter(out)
         return write_tokens(images, out, lambda x: pipe.tokenizer.encode(x.to(pipe.device, pipe.dtype)), lambda t: tokenize(t, pipe.preset.text.context), origin, block, progress)
 
 def tokens_of(folder, source, cfg):
@@ -363,7 +368,7 @@ def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_e
           device="auto", caption_column=None, progress=True, direction="both", start=None, accumulate=1, perceptual=True, max_broken=None, tune=False, **engine):
     "Train every part, or what the model `start` lacks, or (`tune`) what it has; save the pipeline into `out` and return it. `engine`: track and workers of `fit`."
     begun, device = time.perf_counter(), pick_device(device)
-    seed, save_every, out = whole_number(seed), whole_number(save_every, "--save-every", 1), Path(out)
+    seed, save_every, out = whole_number(seed), whole_number(save_every, "--save-every", 1), Path(out).expanduser()
     state = PartialState(cpu=device.type == "cpu")
     p = plan(preset_name, steps, direction, accumulate, perceptual, state.num_processes)
     source = load(start, device="cpu") if start else None
@@ -375,6 +380,7 @@ def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_e
     settings, record = json.loads(json.dumps(settings)), run_record(seed)
     if state.num_processes > 1: device, progress = state.device, progress and state.is_main_process
     with alone(out) if state.is_main_process else nullcontext(), plain_torch():
+        if state.is_main_process: clear_litter(out)
         if state.is_main_process: open_run(out, settings, resume)
         images = _open_images(data, source, p, seed, caption_column, max_broken, progress)
         if state.is_main_process: note_data(out, settings, _fingerprint_of(images, data))
@@ -385,7 +391,7 @@ def train(preset_name="nano", data="shapes", out="runs/nano", steps=None, save_e
         if source: take_over(pipe, source, begun_from)
         if state.is_main_process: write_json(out/"settings.json", settings)
         logs = train_parts(pipe, images, out, taken, seed=seed, resume=resume, save_every=save_every, device=device, progress=progress, **engine)
-        if state.is_main_process: _write_run(pipe.eval(), logs, out, record | dict(seconds=round(time.perf_counter() - begun, 1), training_seconds={k: v[-1]["seconds"] for k, v in logs.items()},
+        if state.is_main_process: _write_run(pipe.eval(), logs, out, record | dict(seconds=round(time.perf_counter() - begun, 1), training_seconds={k: v[-1]["seconds"] for k, v in logs.items() if v},
                                                                                   processes=state.num_processes))
         state.wait_for_everyone()
     return pipe

@@ -29,6 +29,14 @@ def _piece(path, offset, size):
     "Bytes of one file in a tar."
     with open(path, "rb") as f: f.seek(offset); return f.read(size)
 
+def _only_zeros(path, offset, block=1 << 20):
+    "Whether nothing else follows in a file: another tar that was appended, or samples behind a damaged header, would be lost."
+    with open(path, "rb") as f:
+        f.seek(offset)
+        while piece := f.read(block):
+            if piece.count(0) != len(piece): return False
+    return True
+
 def members(path):  # a tar file
     "Its whole files as (name, offset, size), in order; then None, if it was cut short."
     end = Path(path).stat().st_size
@@ -36,7 +44,7 @@ def members(path):  # a tar file
         with tarfile.open(path, "r:") as tar:
             while (entry := tar.next()) is not None and entry.offset_data + entry.size <= end:
                 if entry.isfile(): yield entry.name, entry.offset_data, entry.size
-            if entry is None and _piece(path, tar.offset, 512) == bytes(512): return  # a whole tar ends in zeros
+            if entry is None and end - tar.offset >= 512 and _only_zeros(path, tar.offset): return  # a whole tar ends in zeros
     except tarfile.ReadError: pass
     yield None
 
@@ -57,7 +65,8 @@ def _samples(path):
             yield None
             return
         folder, _, base = entry[0].rpartition("/"); stem, _, ending = base.partition(".")
-        if (folder, stem) != key and files: yield "/".join(filter(None, key)), files; files = {}
+        if base.startswith("._") or "__MACOSX" in folder: continue  # notes of macOS
+        if ((folder, stem) != key or ending.lower() in files) and files: yield "/".join(filter(None, key)), files; files = {}
         key = folder, stem; files[ending.lower()] = entry
     if files: yield "/".join(filter(None, key)), files
 
@@ -98,7 +107,7 @@ def _list_file(path, index):
     "Where the list of a shard is kept: shards of one name in two folders have lists of their own."
     try: place = os.path.relpath(path, Path(index).parent)
     except ValueError: place = os.path.abspath(path)  # another drive
-    return Path(index)/f"{Path(path).name[:100]}-{digest([place])[:8]}.json"
+    return Path(index)/f"{Path(path).name[:20]}-{digest([place])}.json"
 
 def _known(file, stamp):
     "The list in `file`, if it is of a shard with this stamp; a list that cannot be read is made again."
@@ -109,7 +118,7 @@ def _known(file, stamp):
 def _listed(path, index, column):
     "The list of one shard, made if it is missing or out of date."
     stat = os.stat(path)
-    file, stamp = _list_file(path, index), [FORMAT, stat.st_size, stat.st_mtime_ns, column]
+    file, stamp = _list_file(path, index), [FORMAT, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, column]
     if known := _known(file, stamp): return np.array(known["rows"], dtype=np.int64).reshape(-1, 6), known["faults"], known["digests"]
     rows, faults, digests = index_shard(path, column)
     with replacing(file) as part: part.write_text(json.dumps(dict(stamp=stamp, rows=rows.tolist(), faults=faults, digests=digests)), encoding="utf-8")
@@ -119,7 +128,7 @@ def _listed(path, index, column):
 def index_folder(path):  # a tar file
     "Where the lists of shards are kept: `.index` beside the first, or, where nothing can be written, a folder of the user's cache."
     beside = Path(path).absolute().parent/".index"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home()/".cache")/"flowtok"/"index"/digest([str(beside)])
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))/"flowtok"/"index"/digest([str(beside)])
     for folder in (beside, cache, Path(tempfile.gettempdir())/f"flowtok-index-{digest([str(beside)])}"):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -257,15 +266,20 @@ def _begin(out, data, encode, tokenize, origin, first):
     _arrays(out, len(data), tokens, tokenize(item["texts"]).shape[1], first)
     arrays, easy = dict(first=first.numpy()), easy_rows(data, first)
     if easy: arrays["easy"] = np.array(easy, dtype=np.int64)
+    (out/"easy.npy").unlink(missing_ok=True)  # of a cache that was never finished
     for name, array in arrays.items():
         with replacing(out/f"{name}.npy") as part: np.save(part, array)
     write_json(out/"cache.json", meta)
 
-def is_cache(path): return (Path(path)/"cache.json").exists()
+def is_cache(path):
+    "Whether a folder holds image tokens."
+    path = Path(path).expanduser()
+    return (path/"cache.json").exists() and (path/"done.npy").exists()
 
 def open_cache(folder):
     "The `LatentCache` that `pretokenize` wrote, mapped into memory, and its origin."
-    folder = Path(folder); meta = json.loads((folder/"cache.json").read_text())
+    folder = Path(folder).expanduser()
+    meta = json.loads((folder/"cache.json").read_text(encoding="utf-8"))
     done = np.load(folder/"done.npy")
     if not done.all(): raise ValueError(f"{folder} is not finished, {int(done.sum())} of {len(done)} images: give flowtok-pretokenize the same command again")
     if meta["origin"].get("data") == "shapes" and "format" not in meta: raise ValueError(f"{folder} was made before caches kept which captions are easy, and would train another recipe: encode again, into another folder")

@@ -23,7 +23,7 @@ from torch import nn
 
 from . import recipes
 from .control import WAYS, control_row  # notebook 18
-from .core import alone, preset, replacing, run_record, seed_all, to_tensor, whole_number, write_json
+from .core import alone, plain_torch, preset, replacing, run_record, seed_all, to_tensor, whole_number, write_json
 from .data import Images, Shapes, open_data
 from .evaluation import CAPTION_SETS, FREE_CAPTIONS, accuracy, caption_set, freedom, reconstruction, spread_report
 from .evaluation import source as source_width
@@ -212,7 +212,7 @@ def study(name,  # a key of `STUDIES`
     if name not in STUDIES: raise ValueError(f"unknown study {name!r}: choose one of {', '.join(STUDIES)}")
     variants, run = STUDIES[name]; out = Path(out)
     if strangers := set(only) - set(variants): raise ValueError(f"unknown change {', '.join(sorted(strangers))}: choose from {'; '.join(variants)}")
-    out.mkdir(parents=True, exist_ok=True)
+    with alone(out, 600): pass  # whether rows can be written, before hours of training
     default = signature(run).parameters["steps"].default
     file, settings = out/f"{name}.json", dict(steps=default if steps is None else whole_number(steps, "steps", 1))
     seeds = [whole_number(s) for s in seeds]
@@ -222,7 +222,8 @@ def study(name,  # a key of `STUDIES`
     for seed, (title, variant) in product(seeds, variants.items()):
         if only and title not in only or any((r["name"], r["seed"]) == (title, seed) and "left_out" not in r for r in rows): continue
         wall, cpu, pictures = time.perf_counter(), time.process_time(), None
-        try: row, pictures = run(variant, seed, settings["steps"])
+        try:
+            with plain_torch(): row, pictures = run(variant, seed, settings["steps"])
         except ValueError as e: row = dict(left_out=str(e))
         row = dict(name=title, seed=seed) | row | dict(seconds=round(time.perf_counter() - wall, 1), cpu_seconds=round(time.process_time() - cpu, 1))
         rows = _add_row(file, settings, row, lambda rows: _command(name, out, rows, steps))

@@ -204,6 +204,7 @@ class Run:
         self.cfg, self.step = cfg, 0
         self.accelerator = _accelerator(torch.device(device), cfg.precision, log_with=track, project_dir=out)
         if track: self.accelerator.init_trackers("flowtok", {k: v for k, v in asdict(cfg).items() if not isinstance(v, tuple)})
+        if track and not self.accelerator.trackers: raise ValueError(f"{track} cannot be used to log: is it installed?")
         self.model = model.to(self.accelerator.device)
         self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema), use_buffers=False).eval()
         self.model.train()
@@ -269,11 +270,11 @@ def prepared(batches, run, workers=0):
 
 # %% ../nbs/09_training.ipynb #engb0002
 def read_log(path):
-    "Entries of a log; a last line that was cut short is left out."
+    "Entries of a log; a line that was cut short is left out."
     entries = []
     for line in Path(path).read_text().splitlines() if Path(path).exists() else []:
         try: entries.append(json.loads(line))
-        except json.JSONDecodeError: break
+        except json.JSONDecodeError: continue
     return entries
 
 # %% ../nbs/09_training.ipynb #870fea97

@@ -262,6 +262,120 @@ def test_pictures_drawn_for_other_captions_are_not_measured(tmp_path, monkeypatc
     with pytest.raises(ValueError, match="protocol.content.captions|content.captions"): go()
 
 
+def test_other_pictures_of_a_table_are_noticed():
+    from datasets import Dataset, Image as ImageColumn
+    from flowtok.data import from_table
+    from world import jpeg
+    def table(k): return from_table(Dataset.from_dict(dict(image=[dict(bytes=jpeg(i + k), path=None) for i in range(4)], text=["a"]*4)).cast_column("image", ImageColumn()), 32)
+    assert table(0).fingerprint() == table(0).fingerprint()
+    assert table(0).fingerprint()["images"] != table(1).fingerprint()["images"]
+
+
+def test_a_large_file_is_told_from_others_by_its_middle(tmp_path):
+    from flowtok.data import CaptionedImages
+    def images(): return CaptionedImages([tmp_path/"a"], [["a"]], 32).fingerprint()["images"]
+    content = bytearray(6_000_000)
+    (tmp_path/"a").write_bytes(content)
+    before = images()
+    content[2_990_000:3_040_000] = b"x"*50_000
+    (tmp_path/"a").write_bytes(content)
+    assert images() != before
+
+
+def test_checkpoints_without_settings_are_nobodys(stopped, tmp_path):
+    (tmp_path/"run"/"settings.json").unlink()
+    for resume in (True, False):
+        with pytest.raises(ValueError, match="checkpoints without the settings.json"): stopped(resume=resume)
+    assert not (tmp_path/"run"/"settings.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"preset": 3}', '{"steps": 1}'])
+def test_settings_that_are_none(content, tmp_path):
+    squares(tmp_path/"data")
+    (tmp_path/"run").mkdir()
+    (tmp_path/"run"/"settings.json").write_text(content)
+    with pytest.raises(ValueError, match="is damaged, or of no training"): recipes.train(data=str(tmp_path/"data"), out=tmp_path/"run", **TINY)
+
+
+def test_a_benchmark_keeps_out_of_a_run(stopped, tmp_path):
+    "Neither takes the other's folder for its own."
+    from test_benchmark import Colours
+    from flowtok.protocols import benchmark
+    before = (tmp_path/"run"/"settings.json").read_bytes()
+    pipe = flowtok.load("nano", device="cpu")
+    go = lambda out: benchmark(pipe, str(tmp_path/"data"), out, steps=1, metrics=("fid",), features=Colours(), progress=False)
+    with pytest.raises(ValueError, match="something else than a measurement"): go(tmp_path/"run")
+    assert (tmp_path/"run"/"settings.json").read_bytes() == before
+    with pytest.warns(UserWarning, match="words this model"): go(tmp_path/"out")
+    (tmp_path/"out"/"settings.json").unlink()
+    with pytest.raises(ValueError, match="holds pictures without the settings.json"): go(tmp_path/"out")
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path):
+    squares(tmp_path/"data")
+    (tmp_path/"run"/"flow").mkdir(parents=True)
+    (tmp_path/"run"/".saving-abc").mkdir()
+    (tmp_path/"run"/".saving-abc"/"model.safetensors").write_bytes(b"half")
+    for name in ("flow/.123-0a1b2c3d.part.pt", ".123-0a1b2c3d.part.json"): (tmp_path/"run"/name).write_bytes(b"half")
+    (tmp_path/"run"/".mine.txt").write_text("of the user")
+    recipes.train(data=str(tmp_path/"data"), out=tmp_path/"run", direction="tokenizer", **TINY)
+    assert sorted(p.name for p in (tmp_path/"run").rglob(".*")) == [".lock", ".mine.txt"]
+
+
+def test_an_easy_list_of_another_cache_is_not_taken(tmp_path):
+    squares(tmp_path/"data")
+    (tmp_path/"tokens").mkdir()
+    import numpy as np
+    np.save(tmp_path/"tokens"/"easy.npy", np.array([0, 99]))
+    recipes.pretokenize("nano", str(tmp_path/"data"), tmp_path/"tokens", device="cpu", progress=False)
+    assert open_cache(tmp_path/"tokens")[0].easy is None
+
+
+def test_a_link_stays_a_link_and_a_private_file_private(tmp_path):
+    (tmp_path/"real.json").write_text("{}")
+    (tmp_path/"real.json").chmod(0o600)
+    (tmp_path/"link.json").symlink_to(tmp_path/"real.json")
+    write_json(tmp_path/"link.json", 1)
+    assert (tmp_path/"link.json").is_symlink() and json.loads((tmp_path/"real.json").read_text()) == 1
+    assert (tmp_path/"real.json").stat().st_mode & 0o777 == 0o600
+    write_json(tmp_path/("漢"*80 + ".json"), 1)
+
+
+# --- commands
+
+@pytest.mark.parametrize("words", [["--start", ""], ["--out="], ["--caption-column", ""]])
+def test_an_empty_option_ends_the_command(words, monkeypatch, capsys):
+    assert f"{words[0].rstrip('=')} is empty" in refused(monkeypatch, capsys, cli.train, "--steps", 1, *words)
+
+
+def test_the_home_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(squares(tmp_path/"data"))
+    monkeypatch.setattr(sys, "argv", ["flowtok-train", "--data=~/data", "--out=~/run", "--steps=1", "--direction=tokenizer", "--device=cpu"])
+    cli.train()
+    flowtok.load("~/run", "cpu").save("~/copy")
+    assert (tmp_path/"run"/"config.json").exists() and (tmp_path/"copy"/"config.json").exists() and not Path("~").exists()
+
+
+def test_a_caption_may_begin_with_dashes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["flowtok-sample", "nano", "--steps", "1", "--device", "cpu", "--out", "a.png", "--", "--red-circle"])
+    cli.sample()
+    assert (tmp_path/"a.png").exists()
+
+
+def test_a_training_inside_no_grad(tmp_path):
+    squares(tmp_path/"data")
+    with torch.inference_mode(): recipes.train(data=str(tmp_path/"data"), out=tmp_path/"run", **TINY)
+
+
+def test_logging_with_what_is_not_installed(tmp_path, monkeypatch):
+    import accelerate.accelerator
+    monkeypatch.setattr(accelerate.accelerator, "filter_trackers", lambda *args, **kw: [])
+    with pytest.raises(ValueError, match="cannot be used to log"): recipes.train(data=str(squares(tmp_path/"data")), out=tmp_path/"run", track="wandb", **TINY)
+
+
 # --- models by name
 
 def test_a_hub_id_whose_owner_is_also_a_folder(tmp_path, monkeypatch):

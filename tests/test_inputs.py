@@ -96,6 +96,35 @@ def test_bytes_are_bytes():
     with pytest.raises(ValueError, match="divide bytes by 255"): flowtok.load("nano", device="cpu").tokenizer.encode(tensor[None])
 
 
+def test_figures_show_pictures_as_they_are(corner, tmp_path):
+    "Grey is no rainbow, a phone's picture stands, the user's settings of Matplotlib turn nothing."
+    import matplotlib
+    from flowtok.core import show_images
+    phone = Image.open(sideways(corner, tmp_path/"phone.png"))
+    with matplotlib.rc_context({"image.origin": "lower", "image.aspect": "auto"}): figure = show_images([Image.new("L", (4, 4), 128), phone, corner])
+    grey, turned, straight = (ax.images[0] for ax in figure.axes)
+    assert (grey.get_array() == 128).all() and (turned.get_array() == straight.get_array()).all()
+    assert straight.origin == "upper" and figure.axes[0].get_aspect() == 1
+
+
+def test_clear_pixels_of_sixteen_bits_are_white(tmp_path):
+    Image.fromarray(np.array([[0, 30000], [30000, 65535]], dtype=np.uint16)).save(tmp_path/"a.png", transparency=30000)
+    assert (to_tensor(Image.open(tmp_path/"a.png"))[0]*255).round().int().tolist() == [[0, 255], [255, 255]]
+
+
+@pytest.mark.parametrize("image", [torch.zeros(3, 0, 0), np.zeros((0, 0, 3), np.uint8)])
+def test_no_pixels_no_caption(pipe, image):
+    with pytest.raises(DataError, match="not a readable image"): pipe.image_to_text([image])
+
+
+def test_dropout_plays_no_part_in_drawing():
+    p = flowtok.load("nano", device="cpu")
+    for layer in p.flow.projector.layers: layer.dropout.p = 0.5
+    quiet = p.images([CAPTION], 2)
+    p.train()
+    assert torch.equal(p.images([CAPTION], 2), quiet) and p.training
+
+
 # --- seeds and defaults
 
 @pytest.mark.parametrize("zero", [np.int64(0), np.uint8(0), torch.tensor(0), np.array(0), 0.0, False])
@@ -236,6 +265,18 @@ def test_accents_may_be_composed_or_not():
     with warnings.catch_warnings(action="error"): assert torch.equal(encoder.tokenize(split), encoder.tokenize(composed))
 
 
+@pytest.mark.parametrize("options", [dict(captions=0), dict(captions=2.5), dict(detail="foo"), dict(split="all"), dict(pair_share=float("nan"))])
+def test_odd_options_of_drawings(options):
+    with pytest.raises(ValueError, match=next(iter(options))): Shapes(3, **options)
+
+
+@pytest.mark.parametrize("text", ["\u00a0", "&nbsp;", "\u200b", "\ud83d"])
+def test_captions_without_anything_to_see_are_named(text, tmp_path):
+    square().save(tmp_path/"a.png")
+    (tmp_path/"metadata.jsonl").write_text(json.dumps(dict(file_name="a.png", text=text)))
+    with pytest.raises(DataError, match=r"in line 1 of metadata.jsonl \(a.png\)"): open_data(tmp_path, 32)
+
+
 @pytest.mark.parametrize("text", ["", " \n", "\ufeff", "\u00a0"])
 def test_an_empty_caption_is_empty(text):
     with pytest.raises(ValueError, match="caption 1 is empty"): tokenize(["a", text])
@@ -310,6 +351,10 @@ BAD_METADATA = {
     "no JSON": ("metadata.jsonl", b"{'file_name':'a.png'}", "line 1 of metadata.jsonl is no JSON"),
     "comma": ("metadata.csv", b"file_name,text\na.png,red, and round", "line 2 of metadata.csv has another number of fields"),
     "no field": ("metadata.csv", b"file_name,text\na.png", "line 2 of metadata.csv has another number of fields"),
+    "open quotation": ("metadata.csv", b'file_name,text\na.png,x\na.png,"y\na.png,z', "cannot be read"),
+    "column twice": ("metadata.csv", b"file_name,text,text\na.png,x,y", "two columns of one name"),
+    "long field": ("metadata.csv", b"file_name,text\na.png," + b"x"*200_000, "cannot be read"),
+    "deep": ("metadata.jsonl", b"["*100_000, "line 1 of metadata.jsonl is no JSON"),
     "no rows": ("metadata.jsonl", b"", "the data set is empty"),
     "no parquet": ("metadata.parquet", b"PAR1", "cannot be read as a parquet file")}
 
@@ -447,6 +492,32 @@ def test_all_tars_of_a_folder_are_read(tmp_path):
     with pytest.raises(DataError, match="holds tar files and pictures"): open_data(tmp_path, 32, progress=False)
     odd = tar(tmp_path/"odd [1].tar", [("1.jpg", jpeg()), ("1.txt", b"odd")])
     assert open_data(odd, 32, progress=False).texts(0) == ["odd"]
+
+
+def test_samples_behind_the_end_of_a_tar_are_not_lost_silently(tmp_path):
+    "Two tars in one file, or a damaged header."
+    for k in range(2): tar(tmp_path/f"{k}.tar", [("1.jpg", jpeg(k)), ("1.txt", b"a")])
+    (tmp_path/"both.tar").write_bytes((tmp_path/"0.tar").read_bytes() + (tmp_path/"1.tar").read_bytes())
+    with pytest.raises(DataError, match="cut short"): open_data(tmp_path/"both.tar", 32, progress=False)
+    three = bytearray(tar(tmp_path/"three.tar", [(f"{i}.{e}", jpeg() if e == "jpg" else b"a") for i in range(3) for e in ("jpg", "txt")]).read_bytes())
+    at = three.index(b"1.jpg")
+    three[at:at + 512] = bytes(512)
+    (tmp_path/"three.tar").write_bytes(three)
+    with pytest.raises(DataError, match="cut short"): open_data(tmp_path/"three.tar", 32, progress=False)
+
+
+def test_one_key_twice_is_two_samples(tmp_path):
+    data = open_data(tar(tmp_path/"a.tar", [("._1.jpg", b"macOS"), ("1.jpg", jpeg()), ("1.txt", b"one"), ("1.jpg", jpeg(1)), ("1.txt", b"two")]), 32, progress=False)
+    assert colours(data)[0][1] == ["one"] and colours(data)[1][1] == ["two"] and len(data) == 2
+
+
+def test_packed_tars_in_a_folder_and_odd_patterns(tmp_path):
+    for place in ("run [1]/a.tar", "run 1/b.tar"): tar(tmp_path/place, [("1.jpg", jpeg()), ("1.txt", place.encode())])
+    assert open_data(tmp_path/"run [1]"/"*.tar", 32, progress=False).texts(0) == ["run [1]/a.tar"]
+    assert open_data(str(tmp_path/"run ?"/"b.tar"), 32, progress=False).texts(0) == ["run 1/b.tar"]
+    with pytest.raises(DataError, match="no tar, such as"): open_data(tmp_path/"run*", 32, progress=False)
+    (tmp_path/"run 1"/"c.tgz").write_bytes(b"")
+    with pytest.raises(DataError, match="compressed, such as"): open_data(tmp_path/"run 1", 32, progress=False)
 
 
 def test_a_place_where_nothing_can_be_written(tmp_path, monkeypatch):
