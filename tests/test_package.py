@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import flowtok
@@ -50,6 +51,13 @@ def test_wheel_holds_code_and_weights(tmp_path):
 import flowtok; assert flowtok.__file__.startswith({str(tmp_path)!r}), flowtok.__file__
 print(flowtok.load("nano", device="cpu").text_to_image([{CAPTION!r}])[0].size)"""
     assert fresh(code, cwd=tmp_path).strip() == "(32, 32)"
+
+
+def test_bundled_weights_draw_what_they_drew(pipe):
+    "The picture was made by commit 49d6721 (seed 3); on that machine it is the same to the last bit."
+    drawn = pipe.images([CAPTION[:18], "a blue star on white", "a square"], seed=3)
+    kept = np.asarray(Image.open(ROOT/"tests"/"nano-49d6721.png")).astype(float)
+    assert np.abs(255*torch.cat(list(drawn), -1).permute(1, 2, 0).numpy() - kept).max() < 1.6  # 0.5 is rounding
 
 
 def test_seeds(pipe):
