@@ -76,7 +76,7 @@ def normal(shape, generator):
 @contextmanager
 def evaluating(pipe):
     "Without dropout inside, whatever mode the pipeline is in."
-    before = pipe.training
+    before = getattr(pipe, "training", False)
     if before: pipe.eval()
     try: yield
     finally:
