@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 from torch.utils.data import Dataset
@@ -347,8 +348,11 @@ class Shapes(Dataset):
         if not 0 <= i < self.n: raise IndexError(i)
         return dict(image=to_tensor(draw(self.scene(i), self.size)), texts=self.texts(i))
 
-    def fingerprint(self):
-        return dict(images=f"{self.n} drawings, split {self.split}, seed {self.seed}, pairs {self.pair_share}", captions=f"{self.captions} each, detail {self.detail}")
+# %% ../nbs/01_data.ipynb #dat00009
+@patch
+def fingerprint(self: Shapes):
+    "What tells these drawings from others: a dict."
+    return dict(images=f"{self.n} drawings, split {self.split}, seed {self.seed}, pairs {self.pair_share}", captions=f"{self.captions} each, detail {self.detail}")
 
 # %% ../nbs/01_data.ipynb #2fdc4fa6
 class DataError(ValueError):
