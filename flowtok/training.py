@@ -204,7 +204,7 @@ class Run:
         self.cfg, self.step = cfg, 0
         self.accelerator = _accelerator(torch.device(device), cfg.precision, log_with=track, project_dir=out)
         if track: self.accelerator.init_trackers("flowtok", {k: v for k, v in asdict(cfg).items() if not isinstance(v, tuple)})
-        if track and not self.accelerator.trackers: raise ValueError(f"{track} cannot be used to log: is it installed?")
+        if track and process()[0] == 0 and not self.accelerator.trackers: raise ValueError(f"{track} cannot be used to log: is it installed?")
         self.model = model.to(self.accelerator.device)
         self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema), use_buffers=False).eval()
         self.model.train()
