@@ -10,6 +10,7 @@ __all__ = ['CAPTIONS', 'PAGE', 'IMAGES', 'clear_errors', 'command', 'train', 'pr
 import os, shlex, subprocess, sys, tempfile, warnings
 from contextlib import contextmanager
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 
 from fastcore.script import Param, anno_parser, store_true
@@ -50,7 +51,8 @@ def command(func):
         os.environ["MPLBACKEND"] = "agg"  # no window; a notebook leaves the name of its own here
         for stream in (sys.stdout, sys.stderr): getattr(stream, "reconfigure", lambda **kw: None)(errors="backslashreplace")
         options = vars(anno_parser(func).parse_args(_underscored(sys.argv[1:])))
-        return func(**{k: _checked(k, v) for k, v in options.items() if k not in ("pdb", "xtra")})
+        named = {k for k, p in signature(func).parameters.items() if p.default is not p.empty}
+        return func(**{k: _checked(k, v) if k in named else v for k, v in options.items() if k not in ("pdb", "xtra")})
     return run
 
 # %% ../nbs/22_cli.ipynb #8d66fe2c
