@@ -12,7 +12,7 @@ setup(
     author=cfg['author'], license='Apache-2.0', url=cfg['git_url'],
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     packages=find_packages(include=['flowtok', 'flowtok.*']), package_dir={'': '.'}, include_package_data=True,
-    package_data={'flowtok': ['weights/**/*']},
+    package_data={'flowtok': ['py.typed', 'weights/**/*']},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
     extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'captions', 'fid')},

@@ -11,28 +11,29 @@ import torch
 from .core import finite_number, whole_number
 
 # %% ../nbs/08_sampling.ipynb #ce551778
-def time_grid(steps,  # number of steps
-              grid="uniform",  # or "release": the grid of the authors' code
-              sigma_min=1e-5):  # used by the release grid only
+def time_grid(steps: int,  # number of steps
+              grid: str = "uniform",  # or "release": the grid of the authors' code
+              sigma_min: float = 1e-5) -> tuple[torch.Tensor, float]:  # used by the release grid only
     "Times (steps,) at which the velocity is asked, and the length of a step."
     steps = whole_number(steps, "steps", 1)
     if grid == "uniform": return torch.arange(steps, dtype=torch.float32, device="cpu")/steps, 1/steps
-    if grid == "release": return torch.linspace(0, 1 - sigma_min, steps, dtype=torch.float32, device="cpu"), (1 - sigma_min)/steps
+    if grid == "release":
+        return torch.linspace(0, 1 - sigma_min, steps, dtype=torch.float32, device="cpu"), (1 - sigma_min)/steps
     raise ValueError(f"unknown time grid {grid!r}: choose uniform or release")
 
 # %% ../nbs/08_sampling.ipynb #5bb360be
 def guided(velocity,  # network: (x, t, null) -> velocity (b,n,d)
-           guidance=1.0,  # s; 1 is off
-           shared=False):  # ask with one time and one indicator for all samples, which FlowTok's velocity understands
+           guidance: float = 1.0,  # s; 1 is off
+           shared: bool = False):  # ask with one time and one indicator for all samples, which FlowTok's DiT accepts
     "A velocity `(x, t) -> (b,n,d)` with guidance."
     guidance = finite_number(guidance, "guidance")
-    def ask(x, t, *labels):
+    labels = [False] if guidance == 1.0 else [False, True]  # conditional, and null
+    def field(x, t):
         t = t[:1] if shared else t
         null = torch.tensor(labels, device=x.device).repeat_interleave(len(t))
-        return velocity(torch.cat([x]*len(labels)), torch.cat([t]*len(labels)), null)
-    if guidance == 1.0: return lambda x, t: ask(x, t, False)
-    def field(x, t):
-        c, u = ask(x, t, False, True).chunk(2)
+        v = velocity(torch.cat([x]*len(labels)), torch.cat([t]*len(labels)), null)
+        if guidance == 1.0: return v
+        c, u = v.chunk(2)
         return u + guidance*(c - u)
     return field
 
@@ -48,27 +49,30 @@ SOLVERS = dict(euler=_euler, heun=_heun)
 @torch.no_grad()
 def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
            z,  # source tokens (b,n,d)
-           steps=20,
-           guidance=1.0,  # 1 is off
-           grid="uniform",  # "uniform" or "release"
-           method="euler",  # "euler" or "heun"
-           shared=False,  # as in `guided`
-           trajectory=False):  # also return every point on the way
+           steps: int = 20,
+           guidance: float = 1.0,  # 1 is off
+           grid: str = "uniform",  # "uniform" or "release"
+           method: str = "euler",  # "euler" or "heun"
+           shared: bool = False,  # as in `guided`
+           trajectory: bool = False) -> torch.Tensor:  # also return every point on the way
     "Carry `z` along the flow from t=0 to t=1: (b,n,d), or (steps+1,b,n,d) with `trajectory`."
     if method not in SOLVERS: raise ValueError(f"unknown method {method!r}: choose {' or '.join(SOLVERS)}")
-    if method == "heun" and grid == "release": raise ValueError("the release grid ends at t=1 and is made for Euler: take method='euler', or grid='uniform'")
+    if method == "heun" and grid == "release":
+        raise ValueError("the release grid ends at t=1 and is made for Euler: take method='euler', or grid='uniform'")
     times, h = time_grid(steps, grid)
     field, path = guided(velocity, guidance, shared), [z]
     for t in times.tolist():
         z = SOLVERS[method](field, z, torch.full((len(z),), t, device=z.device), h)
         if trajectory: path.append(z)
-    if not torch.isfinite(z).all(): raise FloatingPointError(f"the flow left the finite numbers in {steps} steps: lower the guidance ({guidance}), or look at the weights")
+    if not torch.isfinite(z).all():
+        raise FloatingPointError(f"the flow left the finite numbers in {steps} steps: "
+                                 f"lower the guidance ({guidance}), or look at the weights")
     return torch.stack(path) if trajectory else z
 
 # %% ../nbs/08_sampling.ipynb #dddd36dc
 @torch.no_grad()
-def sample_adaptive(velocity, z, guidance=1.0,
-                    tolerance=1e-2):  # largest error of a step, relative to the tokens' size
+def sample_adaptive(velocity, z, guidance: float = 1.0,
+                    tolerance: float = 1e-2) -> tuple[torch.Tensor, int]:  # largest error of a step, in tokens' sizes
     "As `sample`, with steps chosen so that Euler and Heun agree; returns tokens and the number of network calls."
     field, t, h, calls = guided(velocity, guidance), 0.0, 0.1, 0
     tolerance = finite_number(tolerance, "tolerance")
@@ -76,9 +80,13 @@ def sample_adaptive(velocity, z, guidance=1.0,
     while t < 1 - 1e-9:
         h = min(h, 1 - t)
         now, then = (torch.full((len(z),), s, device=z.device) for s in (t, t + h))
-        v = field(z, now); w = field(z + h*v, then); calls += 2
+        v = field(z, now)
+        w = field(z + h*v, then)
+        calls += 2
         error = (h/2*(w - v)).square().mean().sqrt()/z.square().mean().sqrt().clamp(min=1e-6)
-        if not torch.isfinite(error): raise FloatingPointError(f"the flow left the finite numbers at t = {t:.3g}: lower the guidance ({guidance}), or look at the weights")
+        if not torch.isfinite(error):
+            raise FloatingPointError(f"the flow left the finite numbers at t = {t:.3g}: "
+                                     f"lower the guidance ({guidance}), or look at the weights")
         if error <= tolerance or h <= 1e-4: z, t = z + h/2*(v + w), t + h
         h *= float((0.9*(tolerance/error.clamp(min=1e-12)).sqrt()).clamp(0.3, 3.0))
     return z, calls

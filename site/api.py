@@ -8,14 +8,17 @@ import re
 import tokenize
 from pathlib import Path
 
-from lessons import names, patched
+from lessons import PARTS, names, part, patched
 
 
 class Module:
     "Source of a module: what it exports, what it defines, and its comments."
 
-    def __init__(self, path):
-        self.name, self.source = Path(path).stem, Path(path).read_text(encoding="utf-8")
+    def __init__(self, path, package=None):
+        "`package`: the folder that names begin in, such as `experiments.studies`; None: that of the file."
+        path = Path(path)
+        self.name = ".".join(path.relative_to(package or path.parent).with_suffix("").parts)
+        self.source = path.read_text(encoding="utf-8")
         tree = ast.parse(self.source)
         self.doc = ast.get_docstring(tree) or ""
         self.defined = {name: node for node in tree.body for name in names(node)}
@@ -128,12 +131,21 @@ def page(module):
 
 
 def modules(folder):
-    "Modules in `folder` that export something, in the order of their lessons."
-    found = [Module(p) for p in sorted(Path(folder).glob("*.py")) if not p.name.startswith("_")]
+    "Modules in `folder` and below that export something, in the order of their lessons; checks of exercises left out."
+    paths = [p for p in sorted(Path(folder).rglob("*.py")) if not p.name.startswith("_")]
+    found = [Module(p, folder) for p in paths if p.relative_to(folder).parts[0] != "checks"]
     return sorted((m for m in found if m.exported), key=lambda m: m.lesson or "")
 
 
 def overview(found):
-    "Markdown page that lists the modules."
-    lines = [f"- [`flowtok.{m.name}`]({m.name}.md): {prose(m.doc)} Lesson: [`{m.lesson}`](../{m.lesson}.md)" for m in found]
-    return "\n".join(["# The modules", "", *lines]) + "\n"
+    "Markdown page that lists the modules, part by part."
+    lines = ["# The modules"]
+    for name in dict.fromkeys(PARTS.values()):
+        mine = [m for m in found if m.lesson and part(m.lesson) == name]
+        if mine: lines += ["", f"## {name}", "", *(entry_of_list(m) for m in mine)]
+    return "\n".join(lines) + "\n"
+
+
+def entry_of_list(m):
+    "Markdown of a module in the list of all."
+    return f"- [`flowtok.{m.name}`]({m.name}.md): {prose(m.doc)} Lesson: [`{m.lesson}`](../{m.lesson}.md)"

@@ -48,17 +48,24 @@ def write_api(pages):
     found = api.modules(ROOT/"flowtok")
     write(pages/"api"/"index.md", api.overview(found))
     for m in found: write(pages/"api"/f"{m.name}.md", api.page(m))
-    return [{"All modules": "api/index.md"}] + [{f"flowtok.{m.name}": f"api/{m.name}.md"} for m in found]
+    entries = [(m.lesson, {f"flowtok.{m.name}": f"api/{m.name}.md"}) for m in found]
+    return [{"All modules": "api/index.md"}] + by_part(entries)
+
+
+def by_part(entries):
+    "Navigation with a section for each part; `entries` are pairs of the name of a notebook and its entry."
+    sections = {name: [] for name in dict.fromkeys(lessons.PARTS.values())}
+    for name, entry in entries: sections[lessons.part(name)].append(entry)
+    return [{name: section} for name, section in sections.items() if section]
 
 
 def write_pages(pages):
     "Write everything that mkdocs reads into the folder `pages`; returns the navigation."
     shutil.copytree(SITE/"assets", pages/"assets")
     write_lesson(NBS/"index.ipynb", pages)
-    groups = {"Lessons": [write_lesson(p, pages) for p in notebooks(NBS)],
-              "Solutions": [write_lesson(p, pages) for p in notebooks(NBS/"solutions")],
-              "API": write_api(pages)}
-    return [{"Tour": "index.md"}] + [{name: group} for name, group in groups.items() if group]
+    parts, solutions = (by_part([(p.stem, write_lesson(p, pages)) for p in notebooks(folder)]) for folder in (NBS, NBS/"solutions"))
+    groups = [{name: group} for name, group in (("Solutions", solutions), ("API", write_api(pages))) if group]
+    return [{"Tour": "index.md"}, *parts, *groups]
 
 
 def address():

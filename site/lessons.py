@@ -6,6 +6,12 @@ import re
 from pathlib import Path
 
 PICTURES = {"image/png": "png", "image/jpeg": "jpg"}
+PARTS = {"0": "The idea", "1": "The idea", "2": "The machinery", "3": "The laboratory", "4": "Teaching"}  # of a number
+
+
+def part(name):
+    "The part that a notebook, or its solutions, belongs to, such as `The idea` for `01_flow`."
+    return PARTS[name[0]]
 
 
 def read(path):
@@ -21,7 +27,7 @@ def heading(path):
 
 
 def title(path):
-    "Short name of a page: `06 The flow` for `06_flow.ipynb` and its solutions."
+    "Short name of a page: `06 The flow` for `01_flow.ipynb` and its solutions."
     before, _, after = heading(path).partition(": ")
     name = after if before == "Solutions" else before
     number = re.match(r"\d*", Path(path).name)[0]
@@ -34,9 +40,10 @@ def directives(source):
 
 
 def module(nb):
-    "Name of the module that the notebook exports, such as `flow`; None without one, and for the checks of exercises."
+    """Name of the module that the notebook exports, such as `flow` or `experiments.studies`; None without one, and for
+    the checks of exercises."""
     said = (words for cell in nb["cells"] for words in directives(cell["source"]))
-    return next((words[1] for words in said if words[0] == "default_exp" and "." not in words[1]), None)
+    return next((words[1] for words in said if words[0] == "default_exp" and not words[1].startswith("checks.")), None)
 
 
 def definitions(source):

@@ -99,7 +99,7 @@ def not_run(path):
 
 
 def play(page):
-    "Turn the knobs of 15_playground; returns milliseconds from a new seed to a new picture, for five seeds."
+    "Turn the knobs of 36_playground; returns milliseconds from a new seed to a new picture, for five seeds."
     panel = page.locator(".jp-OutputArea .widget-vbox:has(.widget-text)").first
     seen, times = panel.locator("img").first, []
     for _ in range(5):
@@ -136,7 +136,7 @@ def main():
                 begun, place = time.perf_counter(), Path("nbs")/path.relative_to(NBS)
                 open_notebook(page, address.format(place.as_posix())); run_all(page)
                 found = faults(Path(copy)/place) + [f"cell {i} was not run" for i in not_run(Path(copy)/place)]
-                if path.stem == "15_playground": print("  milliseconds from slider to picture:", play(page))
+                if path.stem == "36_playground": print("  milliseconds from slider to picture:", play(page))
                 if options.shots: shoot(page, options.shots, path.stem)
                 shut_down(page, address)
                 print(f"{path.stem:28} {time.perf_counter() - begun:6.0f} s  {'; '.join(found) or 'no error, no warning'}", flush=True)

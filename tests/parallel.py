@@ -12,9 +12,12 @@ from accelerate import PartialState
 from accelerate.tracking import GeneralTracker
 
 from flowtok import recipes
-from flowtok.core import preset, process, seed_all
-from flowtok.data import Images, Shapes
+from flowtok.config import preset
+from flowtok.core import process, seed_all
+from flowtok.data import Images
+from flowtok.lineage import PARTS, vocabulary_for
 from flowtok.pipeline import Pipeline
+from flowtok.shapes import Shapes
 
 
 STAGES = dict(tokenizer=recipes.train_tokenizer, flow=recipes.train_text_to_image,
@@ -29,7 +32,7 @@ def tiny(steps):
                    text=replace(p.text, width=32, depth=1, heads=2),
                    flow=replace(p.flow, width=32, depth=1, heads=2, mlp_width=64, text_width=32, text_depth=1, text_heads=2, text_mlp_width=64, align_width=32, balance_width=32),
                    caption=replace(p.caption, width=32, depth=1, heads=2), tokenizer_loss=replace(p.tokenizer_loss, adversarial_weight=0.1, adversarial_start=steps//5, widths=(8, 16, 16)),
-                   **{part: replace(getattr(p, part), **short) for part in recipes.PARTS})
+                   **{part: replace(getattr(p, part), **short) for part in PARTS})
 
 
 class Exact(GeneralTracker):
@@ -46,12 +49,12 @@ def losses(steps=50, folder=None):
     torch.set_default_dtype(torch.float64)
     images, logs, exact = Images(Shapes(48), progress=False), {}, {name: Exact() for name in STAGES}
     seed_all(0)
-    pipe = Pipeline(asdict(tiny(steps)), recipes._vocabulary(images.data, preset("nano").text)).double()
+    pipe = Pipeline(asdict(tiny(steps)), vocabulary_for(images, preset("nano").text)).double()
     def part(name, train, data):
         kept = dict(out=folder and Path(folder)/name, resume=bool(folder), save_every=5)
         logs[name] = train(pipe, data, track=exact[name], progress=False, **kept)
     part("tokenizer", recipes.train_tokenizer, images)
-    cache = recipes.encode(pipe, images, progress=False)
+    cache = recipes.encode_latents(pipe, images, progress=False)
     for name, train in STAGES.items():
         if name != "tokenizer": part(name, train, cache)
     return {k: [e["loss"] for e in log] for k, log in logs.items()}, {k: t.losses for k, t in exact.items()}, pipe

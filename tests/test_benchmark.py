@@ -12,11 +12,11 @@ from PIL import Image
 from scipy import linalg
 
 import flowtok
-from flowtok import cli, protocols
-from flowtok.core import to_pil
-from flowtok.data import Shapes
-from flowtok.evaluation import accuracy, caption_set, source
-from flowtok.recipes import fingerprint
+from flowtok import benchmarks, cli
+from flowtok.evaluation import accuracy, caption_set, source_width
+from flowtok.lineage import weights_digest
+from flowtok.pictures import to_pil
+from flowtok.shapes import Shapes
 
 RESULTS = Path(__file__).parents[1]/"nbs"/"results"
 
@@ -26,7 +26,7 @@ def test_a_committed_number_can_be_made_again():
     record = json.loads((RESULTS/"nano-seed1"/"evaluation.json").read_text())
     samples, seed, guidance = (record["record"][k] for k in ("samples", "seed", "guidance"))
     pipe, captions = flowtok.load("nano", device="cpu"), caption_set("seen", samples, seed + 1)
-    assert source(pipe, captions) == pytest.approx(record["source"], abs=1e-4)  # equal; other captions: 8e-4 off
+    assert source_width(pipe, captions) == pytest.approx(record["source"], abs=1e-4)  # equal; other captions: 8e-4 off
     right = accuracy(pipe.images(captions, 1, guidance, seed), captions)["right"]
     assert right == pytest.approx(record["steps"]["1"], abs=0.0015)  # equal; elsewhere one may be read otherwise
 
@@ -81,15 +81,15 @@ def frechet(files, others):
 
 def evaluate(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["flowtok-evaluate", "nano", "--steps", "2", *map(str, words)])
-    cli.evaluate()
+    cli.flowtok_evaluate()
 
 
 def test_any_pictures_in_one_line(pictures, tiny_clip, tmp_path, monkeypatch, capsys):
     "Both numbers are those of the files, computed here in another way; the two networks are small and random."
     model, weights = tiny_clip
-    monkeypatch.setattr(protocols, "ClipScore", partial(protocols.ClipScore, "flowtok-tiny", weights))
-    measure = protocols.fid
-    monkeypatch.setattr(protocols, "fid", lambda features, *device: measure(Colours(), *device))
+    monkeypatch.setattr(benchmarks, "ClipScore", partial(benchmarks.ClipScore, "flowtok-tiny", weights))
+    measure = benchmarks.fid
+    monkeypatch.setattr(benchmarks, "fid", lambda features, *device: measure(Colours(), *device))
     evaluate(monkeypatch, "--data", pictures, "--out", tmp_path/"out")
     report = json.loads((tmp_path/"out"/"benchmark.json").read_text())
     pipe, captions = flowtok.load("nano", device="cpu"), [Shapes(6, seed=321).texts(i)[0] for i in range(6)]
@@ -104,7 +104,7 @@ def test_any_pictures_in_one_line(pictures, tiny_clip, tmp_path, monkeypatch, ca
         content=None, data=str(pictures), samples=6, size=32, seed=1000, block=64, resize="centre square, bicubic",
         captions="the first of each image", fid="Inception", clip=f"flowtok-tiny/{weights}")
     assert report["record"]["versions"]["torch"] == torch.__version__.partition("+")[0]
-    said = [fingerprint(pipe)[:8], 2, 1.1, report["fid"], report["clip"], report["images_per_second"]]
+    said = [weights_digest(pipe)[:8], 2, 1.1, report["fid"], report["clip"], report["images_per_second"]]
     assert f"| nano | {' | '.join(map(str, said))} |" in capsys.readouterr().out
 
 

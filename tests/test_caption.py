@@ -11,16 +11,16 @@ from PIL import Image
 
 import flowtok
 from flowtok import recipes
-from flowtok.core import preset
-from flowtok.data import Shapes, check, draw
-from flowtok.evaluation import caption_metrics
+from flowtok.benchmarks import caption_metrics
+from flowtok.config import preset
+from flowtok.shapes import Shapes, draw, judge
 
 TINY = dict(data="shapes", steps=3, device="cpu", progress=False)
 
 
 @pytest.fixture(autouse=True)
 def few_drawings(monkeypatch):
-    monkeypatch.setattr(recipes, "open_data", lambda *args, **kw: Shapes(48))
+    for room in ("recipes", "data"): monkeypatch.setattr(f"flowtok.{room}.open_data", lambda *args, **kw: Shapes(48))
 
 
 def differ(a, b):
@@ -39,7 +39,7 @@ def moved(a, b):
 def spread(pipe):
     "Standard deviation of each number of a token around its mean over the drawings, computed in float64."
     x = torch.stack([Shapes(48)[i]["image"] for i in range(48)])
-    z = pipe.tokenizer.encode(x).mean.detach().double().numpy()
+    z = pipe.image_tokenizer.encode(x).mean.detach().double().numpy()
     return (z - z.mean(0)).std((0, 1), ddof=1)
 
 
@@ -70,7 +70,7 @@ def test_start_from_a_trained_model(tmp_path):
     assert differ(started, whole) == []
     assert not (tmp_path/"started"/"tokenizer").exists() and not (tmp_path/"started"/"flow").exists()
     again = recipes.train(out=tmp_path/"again", start=tmp_path/"whole", direction="t2i", **dict(TINY, seed=1))
-    assert differ(again.tokenizer, whole.tokenizer) == []
+    assert differ(again.image_tokenizer, whole.image_tokenizer) == []
     assert moved(again.flow, whole.flow)[1] > 0.1  # another seed's start, and not that of the model to start from
     own = recipes.train(out=tmp_path/"again", start=tmp_path/"whole", direction="i2t", resume=True, **dict(TINY, seed=1))  # its own flow stays
     assert differ(own.flow, again.flow) == [] and own.captioner is not None
@@ -90,7 +90,7 @@ def test_caption_command(tmp_path):
     assert fine.returncode == 0, fine.stderr
     names, said = zip(*(line.split(": ", 1) for line in fine.stdout.splitlines()))
     assert list(names) == good
-    stated = [check(data.scene(i), text) for i, text in enumerate(said)]
+    stated = [judge(data.scene(i), text) for i, text in enumerate(said)]
     assert all(all(s.values()) for s in stated) and sum(map(len, stated)) >= 18, said
     mixed = run("bad.png", *good, "missing.png")
     assert mixed.returncode == 1 and mixed.stdout == fine.stdout
@@ -141,20 +141,20 @@ def test_metrics_say_what_is_missing(monkeypatch):
 def test_a_tokenizer_alone_and_what_is_built_on_it(tmp_path):
     alone = recipes.train(out=tmp_path/"tokenizer", direction="tokenizer", **TINY)
     assert alone.flow is None and alone.captioner is None
-    assert alone.tokenizer.latent_std.numpy() == pytest.approx(spread(alone), rel=1e-6)  # 4e-8 off
+    assert alone.image_tokenizer.latent_std.numpy() == pytest.approx(spread(alone), rel=1e-6)  # 4e-8 off
     with pytest.raises(ValueError, match="--direction tokenizer and cannot draw"): alone.text_to_image(["a star"])
     recipes.pretokenize(str(tmp_path/"tokenizer"), "shapes", tmp_path/"tokens", device="cpu", progress=False)
     built = recipes.train(out=tmp_path/"built", start=tmp_path/"tokenizer", direction="t2i", **TINY | dict(data=str(tmp_path/"tokens")))
-    assert differ(built.tokenizer, alone.tokenizer) == []
+    assert differ(built.image_tokenizer, alone.image_tokenizer) == []
     with pytest.raises(ValueError, match="images of 32 pixels, preset nano64 is for 64"): recipes.train("nano64", out=tmp_path/"x", start=tmp_path/"tokenizer", **TINY | dict(data=str(tmp_path/"tokens")))
 
 
 def test_going_on_at_another_resolution(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes, "open_data", lambda source, size, **kw: Shapes(48, size))
+    for room in ("recipes", "data"): monkeypatch.setattr(f"flowtok.{room}.open_data", lambda source, size, **kw: Shapes(48, size))
     small = recipes.train(out=tmp_path/"small", **TINY)
     large = recipes.train("nano64", out=tmp_path/"large", start=tmp_path/"small", **dict(TINY, steps=1))
     assert large.images(["a star"], steps=2).shape == (1, 3, 64, 64)
-    for part, rate in dict(tokenizer=preset("nano64").train_tokenizer.lr, flow=preset("nano64").train_flow.lr).items():
+    for part, rate in dict(image_tokenizer=preset("nano64").train_tokenizer.lr, flow=preset("nano64").train_flow.lr).items():
         vectors, matrices = moved(getattr(large, part), getattr(small, part))
         assert vectors == pytest.approx(rate, rel=1e-3) and matrices < 0.01, part  # 5e-5 off, 0.004
     assert (tmp_path/"large"/"tokenizer").exists() and (tmp_path/"large"/"flow").exists()
@@ -165,9 +165,9 @@ def test_a_trained_part_goes_on(tmp_path):
     tuned = recipes.train(out=tmp_path/"tuned", direction="t2i", start=tmp_path/"base", tune=True, **dict(TINY, steps=1))
     vectors, matrices = moved(base.flow, tuned.flow)
     assert vectors == pytest.approx(preset("nano").train_flow.lr, rel=1e-3) and matrices < 0.01  # 1e-5 off, 0.004
-    assert differ(base.tokenizer, tuned.tokenizer) == []
+    assert differ(base.image_tokenizer, tuned.image_tokenizer) == []
     finer = recipes.train(out=tmp_path/"finer", direction="tokenizer", start=tmp_path/"base", tune=True, seed=1, **dict(TINY, steps=1))
-    vectors, matrices = moved(base.tokenizer, finer.tokenizer)  # from where it stood, and not another seed's start
+    vectors, matrices = moved(base.image_tokenizer, finer.image_tokenizer)  # from where it stood, and not another seed's start
     assert vectors == pytest.approx(preset("nano").train_tokenizer.lr, rel=1e-3) and matrices < 0.01  # 5e-5 off, 0.004
     for wrong in (dict(), dict(start=tmp_path/"base", direction="i2t"), dict(start=tmp_path/"base", direction="both"), dict(start=tmp_path/"finer"), dict(start=tmp_path/"base", preset_name="nano64")):
         with pytest.raises(ValueError, match="--tune"): recipes.train(out=tmp_path/"x", tune=True, **TINY | dict(direction="t2i") | wrong)

@@ -7,30 +7,51 @@ import pytest
 from flowtok.exercises import check_of
 from notebooks import NBS, fingerprint, notebooks, promised, read
 
-LESSONS = [p for p in notebooks() if p.parent == NBS and re.match(r"\d\d_", p.name) and p.stem not in ("30_paper_map", "31_exercises", "32_course")]
 SLACK = 1.5  # a header may be wrong by this factor, and by two seconds
 
 
+def lessons():
+    "Notebooks below 40 by their two digits: those that share a number are one lesson."
+    found = {}
+    for p in notebooks():
+        if p.parent == NBS and re.match(r"[0-3]\d_", p.name): found.setdefault(p.name[:2], []).append(p)
+    return found
+
+
+LESSONS = lessons()
+
+
 def exercises(path):
-    "Numbers of the exercises in a lesson, such as 06.1."
+    "Numbers of the exercises in the last cell of a notebook, such as 06.1."
     last = "".join(read(path)["cells"][-1]["source"])
     return re.findall(r"^\d\. \*\*(\d\d\.\d)\*\* \((?:easy|medium|hard)\)", last, re.M)
 
 
-def test_lessons_are_numbered_and_each_has_its_solutions():
-    numbers = [p.stem[:2] for p in LESSONS]
-    assert numbers == [f"{i:02}" for i in range(len(numbers))] and len(numbers) > 20
-    assert {f"{p.stem}_solved" for p in LESSONS} == {p.stem for p in (NBS/"solutions").glob("*.ipynb")}
+def with_exercises(number):
+    "Names of the notebooks of a lesson that have exercises."
+    return [p.stem for p in LESSONS[number] if exercises(p)]
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
-def test_every_exercise_has_a_check_a_solution_and_a_wrong_answer(path):
-    keys, lesson = exercises(path), path.stem[:2]
-    assert keys == [f"{lesson}.{k}" for k in range(1, len(keys) + 1)] and 3 <= len(keys) <= 5
-    solved = "\n".join("".join(c["source"]) for c in read(NBS/"solutions"/f"{path.stem}_solved.ipynb")["cells"] if c["cell_type"] == "code")
+def code_of(path): return "\n".join("".join(c["source"]) for c in read(path)["cells"] if c["cell_type"] == "code")
+
+
+def test_every_lesson_has_its_solutions():
+    "No notebook of solutions belongs to nothing, either."
+    assert len(LESSONS) > 20
+    named = [name for number in LESSONS for name in with_exercises(number)]
+    assert {f"{name}_solved" for name in named} == {p.stem for p in (NBS/"solutions").glob("*.ipynb")}
+
+
+@pytest.mark.parametrize("number", LESSONS)
+def test_every_exercise_has_a_check_a_solution_and_a_wrong_answer(number):
+    assert len(with_exercises(number)) == 1, "the exercises of a lesson stand in one of its notebooks"
+    name, = with_exercises(number)
+    keys = exercises(NBS/f"{name}.ipynb")
+    assert keys == [f"{number}.{k}" for k in range(1, len(keys) + 1)] and 3 <= len(keys) <= 6
+    solved = code_of(NBS/"solutions"/f"{name}_solved.ipynb")
     for key in keys:
         assert callable(check_of(key))
-        for call in ("check", "refuses"): assert f'{call}("{key}", ' in solved, f"{path.stem}_solved has no {call} of {key}"
+        for call in ("check", "refuses"): assert f'{call}("{key}", ' in solved, f"{name}_solved has no {call} of {key}"
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)

@@ -11,10 +11,13 @@ import pytest
 import torch
 
 import flowtok
-from flowtok import cli, recipes, studies
-from flowtok.core import alone, difference, replacing, save_figure, show_images, write_json
+from flowtok import cli, recipes
+from flowtok.data import open_cache
+from flowtok.experiments import studies
+from flowtok.lineage import ADDED
+from flowtok.pictures import show_images
 from flowtok.pipeline import WEIGHTS
-from flowtok.shards import open_cache
+from flowtok.records import alone, difference, replacing, save_figure, write_json
 from flowtok.training import save_checkpoint
 from test_inputs import refused
 from world import square, squares
@@ -39,15 +42,15 @@ FULL = """
 import resource, sys, torch, numpy as np
 from pathlib import Path
 import flowtok
-from flowtok.core import replacing, write_json
-from flowtok.shards import _arrays
-from flowtok.training import Diary, save_checkpoint
+from flowtok.data import _make_array
+from flowtok.records import replacing, write_json
+from flowtok.training import save_checkpoint
 pipe, folder = flowtok.load("nano", device="cpu"), Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # as a full disk would
 def array():
     with replacing(folder/"a.npy") as part: np.save(part, np.zeros(100_000))
 for act in (lambda: pipe.save(folder), lambda: save_checkpoint(folder/"step-1.pt", pipe.state_dict()), lambda: write_json(folder/"a.json", "x"*300_000), array,
-            lambda: _arrays(folder, 100_000, (16, 16), 16, [0, 1])):
+            lambda: _make_array(folder/"mean.npy", (100_000, 16, 16), np.float32)):
     try: act()
     except OSError as e: print(e.errno, "no space left on the disk" in str(e))
 """
@@ -68,7 +71,7 @@ def test_a_full_disk(tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="limits of files are of Unix")
 def test_a_training_on_a_full_disk_ends_in_one_line(tmp_path):
-    code = "import resource, sys; from flowtok import cli; resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)); cli.train(data=sys.argv[1], out=sys.argv[2], steps=3, save_every=1, device='cpu')"
+    code = "import resource, sys; from flowtok import cli; resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)); cli.flowtok_train(data=sys.argv[1], out=sys.argv[2], steps=3, save_every=1, device='cpu')"
     done = subprocess.run([sys.executable, "-c", code, squares(tmp_path/"data"), tmp_path/"run"], capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "no space left on the disk for" in done.stderr.splitlines()[-1]
@@ -127,9 +130,9 @@ def test_rows_of_several_processes_all_arrive(tmp_path):
 def test_a_second_run_in_a_folder_is_refused_at_once(tmp_path, monkeypatch, capsys):
     squares(tmp_path/"data")
     with alone(tmp_path/"run"):
-        said = refused(monkeypatch, capsys, cli.train, "--data", tmp_path/"data", "--out", tmp_path/"run", "--steps", 1, "--device", "cpu")
+        said = refused(monkeypatch, capsys, cli.flowtok_train, "--data", tmp_path/"data", "--out", tmp_path/"run", "--steps", 1, "--device", "cpu")
         assert "another process is at work in" in said and "--out" in said
-        said = refused(monkeypatch, capsys, cli.pretokenize, "nano", tmp_path/"data", tmp_path/"run", "--device", "cpu")
+        said = refused(monkeypatch, capsys, cli.flowtok_pretokenize, "nano", tmp_path/"data", tmp_path/"run", "--device", "cpu")
         assert "another process is at work in" in said
     assert [p.name for p in (tmp_path/"run").iterdir()] == [".lock"]
     recipes.train(data=str(tmp_path/"data"), out=tmp_path/"run", **TINY | dict(steps=1))
@@ -215,7 +218,7 @@ def test_a_run_of_an_older_version_goes_on(stopped, tmp_path):
     "It did not note what its captions were."
     file = tmp_path/"run"/"settings.json"
     settings = json.loads(file.read_text())
-    file.write_text(json.dumps({k: v for k, v in settings.items() if k not in (*recipes.ADDED, "caption")}))
+    file.write_text(json.dumps({k: v for k, v in settings.items() if k not in (*ADDED, "caption")}))
     assert stopped(resume=True).flow is not None
 
 
@@ -228,16 +231,16 @@ def test_stale_tokens_are_refused(change, message, tmp_path):
     make()  # again, with nothing changed: nothing to do
     if change: change(tmp_path/"data")
     with pytest.raises(ValueError, match=f"holds the tokens of something else .{message}"): make(**({} if change else dict(caption_column="text")))
-    assert len(open_cache(tmp_path/"tokens")[0]) == 8
+    assert len(open_cache(tmp_path/"tokens")) == 8
 
 
 def test_tokens_of_drawings_keep_which_captions_are_easy(tmp_path, monkeypatch):
     "A cache on disk trains what drawings train, step by step."
-    from flowtok.data import Shapes
-    monkeypatch.setattr(recipes, "open_data", lambda *args, **kw: Shapes(40))
+    from flowtok.shapes import Shapes
+    for room in ("recipes", "data"): monkeypatch.setattr(f"flowtok.{room}.open_data", lambda *args, **kw: Shapes(40))
     recipes.train(out=tmp_path/"first", direction="t2i", **TINY)
     recipes.pretokenize(str(tmp_path/"first"), "shapes", tmp_path/"tokens", device="cpu", progress=False)
-    cache = open_cache(tmp_path/"tokens")[0]
+    cache = open_cache(tmp_path/"tokens")
     assert cache.easy.tolist() == [int(cache.first[i]) + k for i in range(40) for k in Shapes(40).easy(i)]
     logs = []
     for name, data in dict(drawn="shapes", tokens=tmp_path/"tokens").items():
@@ -253,7 +256,7 @@ def test_tokens_of_drawings_keep_which_captions_are_easy(tmp_path, monkeypatch):
 def test_pictures_drawn_for_other_captions_are_not_measured(tmp_path, monkeypatch):
     "A benchmark that goes on after its captions were changed."
     from test_benchmark import Colours
-    from flowtok.protocols import benchmark
+    from flowtok.benchmarks import benchmark
     squares(tmp_path/"data", 4)
     pipe = flowtok.load("nano", device="cpu")
     go = lambda: benchmark(pipe, str(tmp_path/"data"), tmp_path/"out", steps=1, metrics=("fid",), features=Colours(), progress=False)
@@ -264,7 +267,7 @@ def test_pictures_drawn_for_other_captions_are_not_measured(tmp_path, monkeypatc
 
 def test_other_pictures_of_a_table_are_noticed():
     from datasets import Dataset, Image as ImageColumn
-    from flowtok.data import from_table
+    from flowtok.captioned import from_table
     from world import jpeg
     def table(k): return from_table(Dataset.from_dict(dict(image=[dict(bytes=jpeg(i + k), path=None) for i in range(4)], text=["a"]*4)).cast_column("image", ImageColumn()), 32)
     assert table(0).fingerprint() == table(0).fingerprint()
@@ -272,7 +275,7 @@ def test_other_pictures_of_a_table_are_noticed():
 
 
 def test_a_large_file_is_told_from_others_by_its_middle(tmp_path):
-    from flowtok.data import CaptionedImages
+    from flowtok.captioned import CaptionedImages
     def images(): return CaptionedImages([tmp_path/"a"], [["a"]], 32).fingerprint()["images"]
     content = bytearray(6_000_000)
     (tmp_path/"a").write_bytes(content)
@@ -300,7 +303,7 @@ def test_settings_that_are_none(content, tmp_path):
 def test_a_benchmark_keeps_out_of_a_run(stopped, tmp_path):
     "Neither takes the other's folder for its own."
     from test_benchmark import Colours
-    from flowtok.protocols import benchmark
+    from flowtok.benchmarks import benchmark
     before = (tmp_path/"run"/"settings.json").read_bytes()
     pipe = flowtok.load("nano", device="cpu")
     go = lambda out: benchmark(pipe, str(tmp_path/"data"), out, steps=1, metrics=("fid",), features=Colours(), progress=False)
@@ -322,13 +325,26 @@ def test_what_a_killed_run_left_is_cleared(tmp_path):
     assert sorted(p.name for p in (tmp_path/"run").rglob(".*")) == [".lock", ".mine.txt"]
 
 
+def test_a_cache_in_the_home_of_the_user_that_says_nothing_of_its_model(tmp_path, monkeypatch):
+    "In a folder `encode_dataset` gives what it gives in memory, and opens what it wrote."
+    from flowtok.data import Images, encode_dataset
+    from flowtok.shapes import Shapes
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    pipe, images = flowtok.load("nano", device="cpu"), Images(Shapes(8), progress=False)
+    kept, made = (encode_dataset(images, pipe.image_tokenizer.encode, pipe.text_encoder.tokenize, out, progress=False) for out in ("~/tokens", None))
+    for name in ("mean", "logvar", "ids", "first", "easy"): assert torch.equal(getattr(kept, name), getattr(made, name)), name
+    assert (tmp_path/"tokens"/"cache.json").exists() and not Path("~").exists()
+
+
 def test_an_easy_list_of_another_cache_is_not_taken(tmp_path):
     squares(tmp_path/"data")
     (tmp_path/"tokens").mkdir()
     import numpy as np
     np.save(tmp_path/"tokens"/"easy.npy", np.array([0, 99]))
     recipes.pretokenize("nano", str(tmp_path/"data"), tmp_path/"tokens", device="cpu", progress=False)
-    assert open_cache(tmp_path/"tokens")[0].easy is None
+    assert open_cache(tmp_path/"tokens").easy is None
 
 
 def test_a_link_stays_a_link_and_a_private_file_private(tmp_path):
@@ -345,7 +361,7 @@ def test_a_link_stays_a_link_and_a_private_file_private(tmp_path):
 
 @pytest.mark.parametrize("words", [["--start", ""], ["--out="], ["--caption-column", ""]])
 def test_an_empty_option_ends_the_command(words, monkeypatch, capsys):
-    assert f"{words[0].rstrip('=')} is empty" in refused(monkeypatch, capsys, cli.train, "--steps", 1, *words)
+    assert f"{words[0].rstrip('=')} is empty" in refused(monkeypatch, capsys, cli.flowtok_train, "--steps", 1, *words)
 
 
 def test_the_home_of_the_user(tmp_path, monkeypatch):
@@ -353,7 +369,7 @@ def test_the_home_of_the_user(tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.chdir(squares(tmp_path/"data"))
     monkeypatch.setattr(sys, "argv", ["flowtok-train", "--data=~/data", "--out=~/run", "--steps=1", "--direction=tokenizer", "--device=cpu"])
-    cli.train()
+    cli.flowtok_train()
     flowtok.load("~/run", "cpu").save("~/copy")
     assert (tmp_path/"run"/"config.json").exists() and (tmp_path/"copy"/"config.json").exists() and not Path("~").exists()
 
@@ -361,7 +377,7 @@ def test_the_home_of_the_user(tmp_path, monkeypatch):
 def test_a_caption_may_begin_with_dashes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["flowtok-sample", "nano", "--steps", "1", "--device", "cpu", "--out", "a.png", "--", "--red-circle"])
-    cli.sample()
+    cli.flowtok_sample()
     assert (tmp_path/"a.png").exists()
 
 
@@ -410,7 +426,7 @@ def test_a_bundled_name_and_a_folder_of_that_name(tmp_path, monkeypatch):
 # --- what a training says at its end
 
 def test_the_hint_has_a_caption_of_its_own_data(tmp_path, capsys):
-    cli.train(data=str(squares(tmp_path/"data", caption="it's a {} \"square\"")), out=str(tmp_path/"run"), steps=1, device="cpu", direction="t2i")
+    cli.flowtok_train(data=str(squares(tmp_path/"data", caption="it's a {} \"square\"")), out=str(tmp_path/"run"), steps=1, device="cpu", direction="t2i")
     hint = capsys.readouterr().out.strip().splitlines()[-1]
     import shlex
     words = shlex.split(hint)
@@ -418,5 +434,5 @@ def test_the_hint_has_a_caption_of_its_own_data(tmp_path, capsys):
 
 
 def test_going_on_with_nothing_is_said(tmp_path, capsys):
-    cli.train(data=str(squares(tmp_path/"data")), out=str(tmp_path/"run"), steps=1, device="cpu", resume=True, direction="tokenizer")
+    cli.flowtok_train(data=str(squares(tmp_path/"data")), out=str(tmp_path/"run"), steps=1, device="cpu", resume=True, direction="tokenizer")
     assert "to go on with: a new one begins" in capsys.readouterr().err

@@ -1,5 +1,4 @@
 "What people bring is read right, or refused in one clear line; nothing is silently something else."
-import io
 import json
 import os
 import random
@@ -7,7 +6,6 @@ import subprocess
 import sys
 import unicodedata
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +15,12 @@ from PIL import Image
 
 import flowtok
 from flowtok import cli, recipes
-from flowtok.core import generator, preset, to_tensor
-from flowtok.data import CaptionedImages, DataError, Scene, Shape, Shapes, draw, open_data, open_image
+from flowtok.captioned import DataError, open_image
+from flowtok.config import preset
+from flowtok.core import generator
+from flowtok.data import open_data
+from flowtok.pictures import to_tensor
+from flowtok.shapes import Scene, Shape, Shapes, draw
 from flowtok.text import TextEncoder, tokenize, vocabulary_of
 from world import COLOURS, folder, jpeg, sideways, square, squares, tar
 
@@ -85,21 +87,21 @@ def test_a_range_is_never_guessed(image, message):
 
 def test_bytes_are_bytes():
     "uint8 tensors and arrays are 0 to 255, wherever images are taken."
-    from flowtok.data import read_scene
-    from flowtok.evaluation import to_bytes
+    from flowtok.benchmarks import to_bytes
+    from flowtok.shapes import read_scene
     scene = Shapes(1).scene(0)
     array = np.asarray(draw(scene, 32))
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
     for image in (array, tensor): assert torch.equal(to_tensor(open_image(image, 32)), to_tensor(draw(scene, 32)))
     assert read_scene(tensor) == read_scene(draw(scene, 32)) and read_scene(tensor) is not None
     assert torch.equal(to_bytes(tensor), tensor)
-    with pytest.raises(ValueError, match="divide bytes by 255"): flowtok.load("nano", device="cpu").tokenizer.encode(tensor[None])
+    with pytest.raises(ValueError, match="divide bytes by 255"): flowtok.load("nano", device="cpu").image_tokenizer.encode(tensor[None])
 
 
 def test_figures_show_pictures_as_they_are(corner, tmp_path):
     "Grey is no rainbow, a phone's picture stands, the user's settings of Matplotlib turn nothing."
     import matplotlib
-    from flowtok.core import show_images
+    from flowtok.pictures import show_images
     phone = Image.open(sideways(corner, tmp_path/"phone.png"))
     with matplotlib.rc_context({"image.origin": "lower", "image.aspect": "auto"}): figure = show_images([Image.new("L", (4, 4), 128), phone, corner])
     grey, turned, straight = (ax.images[0] for ax in figure.axes)
@@ -212,7 +214,7 @@ def test_a_dtype_may_be_named():
 
 @pytest.mark.parametrize("words", [["--guidance", "nan"], ["--guidance", "inf"], ["--steps", "0"]])
 def test_no_picture_of_no_number(words, tmp_path, monkeypatch, capsys):
-    assert words[0][2:] in refused(monkeypatch, capsys, cli.sample, "nano", CAPTION, "--out", tmp_path/"a.png", *words)
+    assert words[0][2:] in refused(monkeypatch, capsys, cli.flowtok_sample, "nano", CAPTION, "--out", tmp_path/"a.png", *words)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -223,7 +225,7 @@ def ink(path): return np.asarray(Image.open(path).convert("L"))
 
 def test_a_dollar_is_a_dollar(pipe, tmp_path, monkeypatch):
     "Neither a formula nor the end of a training, nor text that loses its spaces."
-    from flowtok.core import show_images
+    from flowtok.pictures import show_images
     for text in ("$$ bills", "$x^2_$ a star", "a $5 circle for $7", r"\frac{", "_^{}%&#~"):
         figure = show_images([square()], [text])
         figure.canvas.draw()
@@ -244,15 +246,15 @@ def test_a_gallery_that_fails_ends_no_training(tmp_path, monkeypatch):
 
 def test_many_captions_make_several_pictures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "PAGE", 3)
-    cli.sample("nano", [CAPTION]*7, out=str(tmp_path/"a.png"), steps=1, device="cpu")
+    cli.flowtok_sample("nano", [CAPTION]*7, out=str(tmp_path/"a.png"), steps=1, device="cpu")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a-01.png", "a-02.png", "a-03.png"]
-    from flowtok.core import MOST_SHOWN, show_images
+    from flowtok.pictures import MOST_SHOWN, show_images
     with pytest.raises(ValueError, match=f"show at most {MOST_SHOWN} at once"): show_images([square()]*(MOST_SHOWN + 1))
     with pytest.raises(ValueError, match="2 captions for 1 images"): show_images([square()], ["a", "b"])
 
 
 def test_a_long_caption_leaves_room_for_its_picture():
-    from flowtok.core import show_images
+    from flowtok.pictures import show_images
     assert show_images([square()], ["word "*3000]).get_size_inches()[1] < 4
 
 
@@ -364,7 +366,7 @@ def test_wrong_metadata_is_named(kind, tmp_path, monkeypatch, capsys):
     name, content, message = BAD_METADATA[kind]
     square().save(tmp_path/"a.png")
     (tmp_path/name).write_bytes(content)
-    assert message in refused(monkeypatch, capsys, cli.train, "--data", tmp_path, "--out", tmp_path/"run", "--steps", 1, "--device", "cpu")
+    assert message in refused(monkeypatch, capsys, cli.flowtok_train, "--data", tmp_path, "--out", tmp_path/"run", "--steps", 1, "--device", "cpu")
 
 
 GOOD_METADATA = {
@@ -415,13 +417,13 @@ def test_two_columns_of_captions_are_said(tmp_path):
 def test_images_of_a_table_are_read_when_they_are_asked_for(tmp_path, monkeypatch):
     "A Hub set of any size opens at once."
     from datasets import Dataset, Image as ImageColumn
-    from flowtok import data
+    from flowtok import captioned
     rows = Dataset.from_dict(dict(image=[dict(bytes=jpeg(i), path=None) for i in range(30)], text=[f"number {i}" for i in range(30)])).cast_column("image", ImageColumn())
     reads = []
-    real = data._Column.__getitem__
-    monkeypatch.setattr(data._Column, "__getitem__", lambda self, i: reads.append(i) or real(self, i))
-    monkeypatch.setattr(data._Column, "name", lambda self, i: reads.append(("name", i)))
-    opened = data.from_table(rows, 32)
+    real = captioned._Column.__getitem__
+    monkeypatch.setattr(captioned._Column, "__getitem__", lambda self, i: reads.append(i) or real(self, i))
+    monkeypatch.setattr(captioned._Column, "name", lambda self, i: reads.append(("name", i)))
+    opened = captioned.from_table(rows, 32)
     assert reads == [] and opened.texts(7) == ["number 7"]
     assert opened[7]["image"].shape == (3, 32, 32) and reads == [7]
 
@@ -522,10 +524,10 @@ def test_packed_tars_in_a_folder_and_odd_patterns(tmp_path):
 
 def test_a_place_where_nothing_can_be_written(tmp_path, monkeypatch):
     "The list of a tar on a read-only disk lies in the cache of the user."
-    from flowtok import core, shards
+    from flowtok import records, shards
     path = tar(tmp_path/"disk"/"a.tar", [("1.jpg", jpeg()), ("1.txt", b"one")])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path/"cache"))
-    real = core.replacing
+    real = records.replacing
     def refusing(target):
         if Path(target).is_relative_to(tmp_path/"disk"): raise OSError(30, "Read-only file system")
         return real(target)
@@ -541,3 +543,33 @@ def test_a_tar_that_changed_is_looked_through_again(tmp_path):
     os.utime(path, ns=(1, 1))
     after = open_data(path, 32, progress=False)
     assert after.texts(0) == ["two"] and after.fingerprint()["captions"] != before["captions"] and after.fingerprint()["images"] == before["images"]
+
+
+# --- errors of commands
+
+MISTAKES = {  # words that end a command, and what it says
+    "train": (["--preset", "medium", "--out", "run"], "unknown preset 'medium'"), "pretokenize": (["no-such-model", "data", "tokens"], "no model 'no-such-model'"),
+    "sample": (["no-such-model", CAPTION], "no model 'no-such-model'"), "caption": (["no-such-model", "a.png"], "no model 'no-such-model'"),
+    "evaluate": (["nano", "--direction", "i2i"], "unknown direction 'i2i'"), "study": (["everything"], "unknown study 'everything'"),
+    "tour": (["--notebook", "nowhere.ipynb"], "no notebook nowhere.ipynb")}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_unless_its_traceback_is_wanted(name, tmp_path, monkeypatch, capsys):
+    words, message = MISTAKES[name]
+    command = getattr(cli, f"flowtok_{name}")
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(monkeypatch, capsys, command, *words)
+    monkeypatch.setattr(sys, "argv", [command.__name__, *words, "--debug"])
+    with pytest.raises(ValueError) as error: command()
+    assert message in str(error.value) and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_traceback_on_the_screen(debug, tmp_path):
+    "As a user sees it: the last line says the same, and nothing else is written without --debug."
+    command = [Path(sys.executable).parent/"flowtok-sample", "no-such-model", CAPTION, *["--debug"]*debug]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    said = done.stderr.splitlines()
+    assert done.returncode == 1 and done.stdout == "" and "no model 'no-such-model'" in said[-1]
+    assert said[0].startswith("Traceback") and any("in _folder_of" in line for line in said) if debug else len(said) == 1

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from flowtok.data import Shapes, draw
+from flowtok.shapes import Shapes, draw
 from notebooks import ROOT
 from world import folder
 

@@ -9,17 +9,21 @@ import torch
 from torch import nn
 
 import flowtok
-from flowtok import cli, protocols, recipes
-from flowtok.core import FlowLossConfig, TrainConfig, generator, preset
-from flowtok.data import Images, Shapes
-from flowtok.evaluation import caption_set, evaluate_captions, evaluate_shapes, evaluate_tokenizer, fid
+from flowtok import benchmarks, cli, recipes
+from flowtok.benchmarks import evaluate_tokenizer, fid
+from flowtok.config import preset
+from flowtok.core import generator
+from flowtok.data import Images
+from flowtok.evaluation import evaluate_captions, evaluate_shapes
 from flowtok.flow import draw_times
 from flowtok.layers import KeepsStatistics
-from flowtok.model import FlowTok
+from flowtok.lineage import PARTS, planned_preset
+from flowtok.model import FlowLossConfig, FlowTok
 from flowtok.sampling import sample, sample_adaptive, time_grid
+from flowtok.shapes import Shapes
 from flowtok.tokenizer import ImageTokenizer
-from flowtok.training import Run, clip_groups, decayed, lr_factor, make_optimizers
-from test_benchmark import Colours
+from flowtok.training import Run, TrainConfig, clip_groups, decayed, lr_factor, make_optimizers
+from test_benchmark import RESULTS, Colours
 from test_inputs import refused
 from world import squares
 
@@ -57,7 +61,7 @@ def test_statistics_stay_exact_in_short_precision(short):
     kept = {n: b for n, b in pipe.named_buffers() if n.rpartition(".")[2] in ("latent_mean", "latent_std", "token_std")}
     assert len(kept) == 3
     for name, buffer in kept.items(): assert torch.equal(dict(short.named_buffers())[name], buffer), name
-    assert short.tokenizer.encoder.out.weight.dtype == torch.bfloat16
+    assert short.image_tokenizer.encoder.out.weight.dtype == torch.bfloat16
     twice = KeepsStatistics()
     twice.register_buffer("mean", torch.full((1,), 1/3))
     assert twice.half().float().mean.item() == pytest.approx(1/3, abs=1e-8) and twice.double().mean.dtype == torch.float64
@@ -67,7 +71,7 @@ def test_every_measurement_runs_in_short_precision(short, tmp_path):
     assert evaluate_shapes(short, 16, 2)["right"]["seen"]["readable"] > 0.5
     assert evaluate_captions(short, 16, 2)["likeliest"]["seen"]["parsed"] > 0.5
     assert evaluate_tokenizer(short, Images(Shapes(16), progress=False), features=Colours())["psnr"] > 20
-    report = protocols.benchmark(short, str(squares(tmp_path/"data")), tmp_path/"out", steps=1, metrics=("fid",), features=Colours(), progress=False)
+    report = benchmarks.benchmark(short, str(squares(tmp_path/"data")), tmp_path/"out", steps=1, metrics=("fid",), features=Colours(), progress=False)
     assert np.isfinite(report["fid"])
 
 
@@ -77,8 +81,8 @@ def test_fid_on_mps_adds_up_on_the_cpu():
 
 def test_guidance_zero_is_recorded_as_zero():
     pipe = flowtok.load("nano", device="cpu")
-    assert evaluate_shapes(pipe, 16, 1, guidance=0)["record"]["guidance"] == 0
-    assert pipe.preset.guidance == evaluate_shapes(pipe, 16, 1)["record"]["guidance"] != 0
+    assert evaluate_shapes(pipe, 16, 1, guidance=0)["settings"]["guidance"] == 0
+    assert pipe.preset.guidance == evaluate_shapes(pipe, 16, 1)["settings"]["guidance"] != 0
 
 
 # --- greedy captions
@@ -86,15 +90,15 @@ def test_guidance_zero_is_recorded_as_zero():
 def test_the_likeliest_words_unless_asked_otherwise(tmp_path, monkeypatch):
     pipe, data = flowtok.load("nano", device="cpu"), Shapes(24, seed=5)
     pictures = [data[i]["image"] for i in range(24)]
-    z = torch.cat([sample(pipe.caption_velocity, pipe.image_tokens(pictures), 20)])
-    assert pipe.image_to_text(pictures) == pipe.say(z) == pipe.image_to_text(pictures, seed=None)
+    z = torch.cat([sample(pipe.caption_velocity, pipe.encode_images(pictures), 20)])
+    assert pipe.image_to_text(pictures) == pipe.decode_text(z) == pipe.image_to_text(pictures, seed=None)
     drawn = pipe.image_to_text(pictures, temperature=0.5, seed=1)
-    assert drawn == pipe.say(z, 0.5, 1) != pipe.say(z) and drawn != pipe.image_to_text(pictures, temperature=0.5, seed=2)
-    with pytest.warns(UserWarning, match="the same for every seed"): assert pipe.image_to_text(pictures, seed=4) == pipe.say(z)
-    monkeypatch.setattr(protocols, "check_caption_metrics", lambda metrics: None)
-    monkeypatch.setattr(protocols, "caption_metrics", lambda said, references, metrics: {})
-    monkeypatch.setattr(protocols, "open_benchmark", lambda *args: data)
-    protocols.caption_benchmark(pipe, "shapes", tmp_path, seed=7, batch=10, progress=False)
+    assert drawn == pipe.decode_text(z, 0.5, 1) != pipe.decode_text(z) and drawn != pipe.image_to_text(pictures, temperature=0.5, seed=2)
+    with pytest.warns(UserWarning, match="the same for every seed"): assert pipe.image_to_text(pictures, seed=4) == pipe.decode_text(z)
+    monkeypatch.setattr(benchmarks, "check_caption_metrics", lambda metrics: None)
+    monkeypatch.setattr(benchmarks, "caption_metrics", lambda said, references, metrics: {})
+    monkeypatch.setattr(benchmarks, "open_benchmark", lambda *args: data)
+    benchmarks.caption_benchmark(pipe, "shapes", tmp_path, seed=7, batch=10, progress=False)
     assert json.loads((tmp_path/"said.json").read_text())["said"] == pipe.image_to_text(pictures)
 
 
@@ -152,7 +156,7 @@ def test_a_floor_that_is_never_reached_is_refused():
     (32, "both", "leaves one sample a part .train_flow."), (32, "tokenizer", None), (16, "both", None), (3, "both", "does not divide"), (64, "i2t", "does not divide"),
     (0, "both", "--accumulate must be at least 1"), (2.5, "both", "whole number"), ("2", "both", "whole number")])
 def test_what_cannot_work_is_refused_before_the_first_step(accumulate, direction, message):
-    plan = lambda: recipes.plan("nano", 2, direction, accumulate)
+    plan = lambda: planned_preset("nano", 2, direction, accumulate)
     if message is None: assert plan().train_tokenizer.accumulate == accumulate
     else:
         with pytest.raises(ValueError, match=message): plan()
@@ -164,11 +168,11 @@ def test_every_plan_that_is_made_can_be_split(name, processes):
     for accumulate in (1, 2, 4, 8, 16, 32, 64):
         p = replace(preset(name), direction="both")
         fits = True
-        for part in recipes.PARTS:
+        for part in PARTS:
             cfg = getattr(p, part)
             images = cfg.batch//4 if part == "train_autoencoder" else cfg.batch
             fits &= images % processes == 0 and (images//processes) % accumulate == 0 and not (part == "train_flow" and accumulate > 1 and images//accumulate < 2)
-        try: recipes.plan(name, None, "both", accumulate, processes=processes)
+        try: planned_preset(name, None, "both", accumulate, processes=processes)
         except ValueError: assert not fits, (accumulate, processes)
         else: assert fits, (accumulate, processes)
 
@@ -200,11 +204,17 @@ def test_few_pictures_or_words_train(n, same, tmp_path):
     (["--direction", "i2t", "--guidance", "2"], "--guidance means nothing for --direction i2t"), (["--data", "mjhq-30k:x", "--split", "test"], "--split means nothing for mjhq-30k"),
     (["--data", "FOLDER", "--max-broken", "0.1"], "max-broken means nothing for pictures"), (["--data", "FOLDER", "--direction", "tokenizer", "--metrics", "fid"], "--metrics means nothing for --direction tokenizer")])
 def test_an_option_of_evaluate_without_a_meaning(words, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(protocols, "instruments", lambda *args: (None, None))
+    monkeypatch.setattr(benchmarks, "make_metrics", lambda *args: (None, None))
     words = [str(squares(tmp_path/"data")) if w == "FOLDER" else w for w in words]
-    assert message in refused(monkeypatch, capsys, cli.evaluate, "nano", "--device", "cpu", "--out", tmp_path/"out", *words)
+    assert message in refused(monkeypatch, capsys, cli.flowtok_evaluate, "nano", "--device", "cpu", "--out", tmp_path/"out", *words)
 
 
-def test_data_shapes_is_the_judge(tmp_path):
-    cli.evaluate("nano", samples=16, steps=1, out=str(tmp_path), data="shapes", direction="t2i", device="cpu")
-    assert "right" in json.loads((tmp_path/"evaluation.json").read_text())
+@pytest.mark.parametrize("direction, file, numbers", [("t2i", "evaluation.json", "right"), ("i2t", "captions.json", "likeliest")])
+def test_data_shapes_is_the_judge(direction, file, numbers, tmp_path):
+    "Its report has the entries of the committed ones; the record says how it was measured."
+    cli.flowtok_evaluate("nano", samples=16, steps=1, out=str(tmp_path), data="shapes", direction=direction, device="cpu", guidance=0.0 if direction == "t2i" else None)
+    report, kept = (json.loads((folder/file).read_text()) for folder in (tmp_path, RESULTS/"nano-seed1"))
+    assert list(report) == list(kept) and list(report["record"]) == list(kept["record"])
+    assert report[numbers].keys() == kept[numbers].keys()
+    wanted = dict(seed=1000, samples=16, steps=1) | (dict(guidance=0) if direction == "t2i" else {})
+    assert {k: report["record"][k] for k in wanted} == wanted and report["record"]["seconds"] > 0

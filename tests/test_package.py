@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import flowtok
+from flowtok.lineage import weights_digest
 from notebooks import ROOT
 
 CAPTION = "a small red circle on white"
@@ -32,8 +33,9 @@ def test_import_in_a_fresh_process(tmp_path):
 
 
 def test_every_module_imports_alone(tmp_path):
-    modules = [p.stem for p in (ROOT/"flowtok").glob("[a-z]*.py")]
-    assert {"data", "model", "pipeline", "cli"} <= set(modules)
+    paths = [p.relative_to(ROOT/"flowtok") for p in (ROOT/"flowtok").rglob("[a-z]*.py")]
+    modules = [".".join(p.with_suffix("").parts) for p in paths if p.parts[0] != "checks"]
+    assert {"data", "model", "pipeline", "cli", "experiments.studies"} <= set(modules)
     code = f"""import importlib, sys
 for m in {sorted(modules)}:
     for known in [k for k in sys.modules if k.partition(".")[0] == "flowtok"]: del sys.modules[known]
@@ -45,6 +47,7 @@ def test_wheel_holds_code_and_weights(tmp_path):
     subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT], check=True, capture_output=True)
     wheel, = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
+    assert {"flowtok/py.typed", "flowtok/experiments/studies.py", "flowtok/checks/c01_flow.py"} <= set(names)
     assert "flowtok/weights/nano/model.safetensors" in names and "flowtok/weights/nano/config.json" in names
     zipfile.ZipFile(wheel).extractall(tmp_path/"site")
     code = f"""import sys; sys.path.insert(0, {str(tmp_path/'site')!r})
@@ -70,6 +73,39 @@ def test_a_caption_does_not_depend_on_its_neighbours(pipe):
     for batch in (1, 256):
         together = pipe.images([CAPTION] + ["a blue star"]*4, batch=batch)
         torch.testing.assert_close(alone[0], together[0], atol=1e-5, rtol=0)  # 7e-7 off
+
+
+def test_calling_a_pipeline_draws(pipe):
+    drawn, wanted = pipe(CAPTION, steps=2, seed=3), pipe.text_to_image([CAPTION], steps=2, seed=3)
+    assert [x.tobytes() for x in drawn] == [x.tobytes() for x in wanted]
+
+
+def test_weights_with_old_and_new_names_are_the_same_model(pipe, tmp_path):
+    "What was saved before the image tokenizer was called so still loads, and is saved with the name of today."
+    pipe.save(tmp_path)
+    weights = load_file(tmp_path/"model.safetensors")
+    parts = {k.partition(".")[0] for k in weights}
+    assert parts == {"image_tokenizer", "text_encoder", "flow", "captioner"}
+    save_file({k.removeprefix("image_"): v for k, v in weights.items()}, tmp_path/"model.safetensors")
+    old = flowtok.load(tmp_path, device="cpu").state_dict()
+    assert old.keys() == pipe.state_dict().keys() and all(torch.equal(v, old[k]) for k, v in pipe.state_dict().items())
+
+
+def test_the_digest_of_weights_is_that_of_older_versions(pipe):
+    "Runs and measurements that were begun with them noted it (commit 0075b12), and go on only with these weights."
+    assert weights_digest(pipe) == "b913c330c1afefa4" and weights_digest(pipe.image_tokenizer) == "b5751bdc2c5f1565"
+
+
+def test_a_revision_is_asked_of_the_hub_and_of_nothing_else(tmp_path, monkeypatch):
+    asked = []
+    def fetch(*args, **kw):
+        asked.append((kw["revision"], kw["cache_dir"]))
+        raise ConnectionError("offline")
+    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", fetch)
+    with pytest.raises(ValueError, match="could be fetched from the Hub"): flowtok.load("user/name", revision="v1", cache_dir=tmp_path)
+    assert set(asked) == {("v1", tmp_path)}
+    for name in ("nano", "released:xl"):
+        with pytest.raises(ValueError, match=f"mean nothing for {name}"): flowtok.load(name, revision="v1")
 
 
 def test_save_and_load(pipe, tmp_path):

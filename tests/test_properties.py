@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from flowtok import recipes
-from flowtok.data import DataError, Shapes, open_data, open_image
+from flowtok.captioned import DataError, open_image
+from flowtok.data import open_data
+from flowtok.lineage import parts_of, planned_preset
+from flowtok.shapes import Shapes
 from flowtok.text import tokenize
 from world import tar
 
@@ -213,12 +215,12 @@ def test_options_of_any_kind():
     rng, made = random.Random(5), 0
     for k in range(3000):
         options = dict(steps=rng.choice(NUMBERS), direction=rng.choice(("t2i", "i2t", "both", "tokenizer", "back")), accumulate=rng.choice(NUMBERS), processes=rng.choice((1, 2, 3, 4)))
-        try: p = recipes.plan(rng.choice(("nano", "nano64", "B", "XL-512", "Nano", "huge")), **options)
+        try: p = planned_preset(rng.choice(("nano", "nano64", "B", "XL-512", "Nano", "huge")), **options)
         except ValueError as e:
             assert "\n" not in str(e) and len(str(e)) < 300, (k, options)
             continue
         made += 1
-        for part in recipes.parts_of(p):
+        for part in parts_of(p):
             cfg = getattr(p, part)
             images = cfg.batch//(4 if part == "train_autoencoder" else 1)
             assert cfg.steps >= 1 and images % (options["processes"]*cfg.accumulate) == 0 and cfg.warmup <= cfg.steps, (k, options, part)

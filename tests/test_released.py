@@ -1,4 +1,4 @@
-"The authors' names and sizes, whole: what the fixtures of notebook 13 are too small to show."
+"The authors' names and sizes, whole: what the fixtures of notebook 32 are too small to show."
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 import flowtok
-from flowtok.core import TextConfig, generator, preset
+from flowtok.config import preset
+from flowtok.core import generator
 from flowtok.cost import build
 from flowtok.pipeline import from_parts
-from flowtok.released import FLOW_NAMES, TOKENIZER_NAMES, load_flow, load_tokenizer, released_preset, their_names
+from flowtok.released import (
+    FLOW_NAMES, TOKENIZER_NAMES, load_flow, load_tokenizer, released_preset, their_names)
+from flowtok.text import TextConfig
 
 PARITY = Path(__file__).parent/"parity"
 
@@ -63,7 +66,7 @@ def by_hand(pipe, captions, steps, guidance, seed):
         t = torch.full((len(z),), k*(1 - 1e-5)/(steps - 1))
         c, u = (pipe.flow.dit(z, t, torch.full((len(z),), null)) for null in (False, True))
         z = z + h*(guidance*c + (1 - guidance)*u)
-    return pipe.tokenizer.decode(z*pipe.tokenizer.latent_std + pipe.tokenizer.latent_mean, text).clamp(0, 1)
+    return pipe.image_tokenizer.decode(z*pipe.image_tokenizer.latent_std + pipe.image_tokenizer.latent_mean, text).clamp(0, 1)
 
 
 def test_released_weights_make_a_pipeline_that_can_be_saved(tmp_path):

@@ -49,7 +49,7 @@ def losses(steps, *options):
         return {log.parent.name: [json.loads(line)["loss"] for line in log.read_text().splitlines()] for log in logs}
 
 
-def command(): return "train"  # of `flowtok.cli`
+def command(): return "flowtok_train"  # of `flowtok.cli`
 
 
 def pictures(path):

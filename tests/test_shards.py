@@ -18,9 +18,10 @@ import torch
 from PIL import Image
 
 from flowtok import recipes, training
-from flowtok.data import DataError, Images
-from flowtok.shards import Shards, ShuffledShards, open_cache
-from flowtok.training import prepared
+from flowtok.captioned import DataError
+from flowtok.data import Images, ShuffledShards, open_cache
+from flowtok.shards import Shards
+from flowtok.training import batch_iterator
 
 SHARDS, EACH = 100, 20
 
@@ -67,7 +68,7 @@ def seen(data, workers, rank, world, batch=8):
     order = ShuffledShards(data.counts, batch, near=4)
     def batches(step): return dict(number=torch.tensor([int(data.texts(int(i))[0].split()[1]) for i in order(step)]), place=step*batch + rank*batch//world + torch.arange(batch//world))
     run = SimpleNamespace(cfg=SimpleNamespace(steps=-(-len(data)//batch)), step=0, accelerator=SimpleNamespace(device=torch.device("cpu")))
-    with patch.object(training, "process", lambda: (rank, world)): found = list(prepared(batches, run, workers))
+    with patch("flowtok.data.process", lambda: (rank, world)): found = list(batch_iterator(batches, run, workers))
     return [n for b in found for n, p in zip(b["number"].tolist(), b["place"].tolist()) if p < len(data)]
 
 
@@ -89,10 +90,10 @@ def test_training_from_shards_and_from_their_tokens(shards, tmp_path):
     common = dict(steps=4, device="cpu", progress=False)
     first = recipes.train(data=str(folder), out=tmp_path/"first", direction="t2i", **common)
     recipes.pretokenize(str(tmp_path/"first"), str(folder), tmp_path/"tokens", device="cpu", progress=False)
-    tokens = open_cache(tmp_path/"tokens")[0].mean.double().numpy()
+    tokens = open_cache(tmp_path/"tokens").mean.double().numpy()
     assert len(tokens) == len(good)
     spread = (tokens - tokens.mean(0)).std((0, 1), ddof=1)
-    assert first.tokenizer.latent_std.numpy() == pytest.approx(spread, rel=1e-6)  # 4e-8 off
+    assert first.image_tokenizer.latent_std.numpy() == pytest.approx(spread, rel=1e-6)  # 4e-8 off
     for name, data in dict(images=folder, tokens=tmp_path/"tokens").items(): recipes.train(data=str(data), out=tmp_path/name, start=tmp_path/"first", **common)
     for part in ("flow", "autoencoder", "caption"):
         logs = [[e["loss"] for e in training.read_log(tmp_path/name/part/"log.jsonl")] for name in ("images", "tokens")]

@@ -11,6 +11,7 @@ from notebooks import NBS, ROOT, notebooks, read
 
 sys.path.insert(0, str(ROOT/"site"))
 import api  # noqa: E402
+import build  # noqa: E402
 import lessons  # noqa: E402
 import links  # noqa: E402
 
@@ -57,7 +58,9 @@ def test_api_shows_patched_methods_and_nothing_private(page):
 
 def test_api_has_every_exported_name():
     modules = api.modules(ROOT/"flowtok")
-    assert {m.name for m in modules} == {p.stem for p in (ROOT/"flowtok").glob("[a-z]*.py")}
+    paths = [p.relative_to(ROOT/"flowtok").with_suffix("").parts for p in (ROOT/"flowtok").rglob("[a-z]*.py")]
+    assert {m.name for m in modules} == {".".join(parts) for parts in paths if parts[0] != "checks"}
+    assert {"flow", "experiments.studies", "experiments.control"} <= {m.name for m in modules}
     for m in modules:
         made = api.page(m)
         assert [name for name in m.exported if f"{{ #{name} }}" not in made] == []
@@ -75,6 +78,43 @@ def test_lesson_hides_what_is_hidden_and_links_to_pages(tmp_path):
     assert '<span id="code-draw"></span>[`flowtok.small`](api/small.md): [`draw`](api/small.md#draw)' in text
     assert files == {"pictures/07_small-4-0.png": b"dots"} and "(pictures/07_small-4-0.png)" in text
     assert lessons.title(tmp_path/"07_small.ipynb") == "07 Small"
+
+
+def test_a_module_in_a_folder_has_a_page_and_links(tmp_path):
+    "The page has the name that is imported, and leads to the lesson; the lesson leads to it."
+    (tmp_path/"experiments").mkdir()
+    source = SOURCE.replace("../nbs/07_small", "../../nbs/37_small")
+    (tmp_path/"experiments"/"small.py").write_text(source, encoding="utf-8")
+    (tmp_path/"checks").mkdir()
+    (tmp_path/"checks"/"c37_small.py").write_text(source, encoding="utf-8")
+    module, = api.modules(tmp_path)
+    made = api.page(module)
+    assert made.startswith("# flowtok.experiments.small\n") and "(../37_small.md#code-draw)" in made
+    listed = api.overview([module])
+    assert "## The laboratory" in listed and "[`flowtok.experiments.small`](experiments.small.md)" in listed and "(../37_small.md)" in listed
+    cells = [dict(cell_type="markdown", source="# Small: a test"), *(dict(cell_type="code", source=s, outputs=[]) for s in ("#| default_exp experiments.small", "#| export\ndef draw(): pass"))]
+    (tmp_path/"37_small.ipynb").write_text(json.dumps(dict(cells=cells)), encoding="utf-8")
+    text, _ = lessons.convert(tmp_path/"37_small.ipynb")
+    assert "exported to [`flowtok.experiments.small`](api/experiments.small.md)" in text
+    assert '<span id="code-draw"></span>[`flowtok.experiments.small`](api/experiments.small.md): [`draw`](api/experiments.small.md#draw)' in text
+    assert lessons.module(dict(cells=[dict(source="#| default_exp checks.c37_small")])) is None
+
+
+def test_navigation_follows_the_parts_of_the_index(tmp_path):
+    "Lessons in four parts, in the order of reading; solutions and modules in the same parts."
+    index = "\n".join("".join(c["source"]) for c in read(NBS/"index.ipynb")["cells"] if c["cell_type"] == "markdown")
+    said = re.findall(r"^\*\*(.+?)\*\* \((\dx(?:, \dx)*)\)", index, re.M)
+    parts = {name: [digit[0] for digit in digits.split(", ")] for name, digits in said}
+    assert {digit: name for name, digits in parts.items() for digit in digits} == lessons.PARTS
+    tour, *groups = build.write_pages(tmp_path)
+    assert tour == {"Tour": "index.md"} and [name for group in groups for name in group] == [*parts, "Solutions", "API"]
+    *tabs, solutions, modules = (section for group in groups for section in group.values())
+    pages = [[page for entry in section for page in entry.values()] for section in tabs]
+    assert sum(pages, []) == [f"{p.stem}.md" for p in notebooks() if p.parent == NBS and p.stem != "index"]
+    for section, digits in zip(pages, parts.values(), strict=True): assert {page[0] for page in section} == set(digits)
+    assert [name for section in solutions for name in section] == list(parts)[:3]
+    assert [name for section in modules for name in section] == ["All modules", *parts]
+    assert {"flowtok.experiments.studies": "api/experiments.studies.md"} in modules[3]["The laboratory"]
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)

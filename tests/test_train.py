@@ -14,8 +14,8 @@ from PIL import Image
 
 import flowtok
 from flowtok import cli, recipes
-from flowtok.core import to_pil
-from flowtok.data import Shapes, draw
+from flowtok.pictures import to_pil
+from flowtok.shapes import Shapes, draw
 from flowtok.training import Stop, checkpoints, stop_at
 
 MODES = {"RGB": (60, 40), "RGBA": (20, 90), "L": (64, 64), "P": (33, 50), "1": (40, 40), "CMYK": (37, 64), "I;16": (48, 32)}
@@ -44,7 +44,7 @@ def rows(folder): return [json.loads(line) for line in (folder/"metadata.jsonl")
 
 def fails(capsys, *, match, **kw):
     "The command ends with status 1 and one line that says `match`."
-    with pytest.raises(SystemExit) as stop: cli.train(device="cpu", **kw)
+    with pytest.raises(SystemExit) as stop: cli.flowtok_train(device="cpu", **kw)
     said = capsys.readouterr().err.strip().splitlines()
     assert stop.value.code == 1
     assert said[-1].startswith("error: ") and match in said[-1], said
@@ -52,7 +52,7 @@ def fails(capsys, *, match, **kw):
 
 def test_a_folder_of_all_modes_trains_and_samples(folder, tmp_path):
     out = tmp_path/"run"
-    cli.train(data=str(folder), out=str(out), steps=6, save_every=3, device="cpu")
+    cli.flowtok_train(data=str(folder), out=str(out), steps=6, save_every=3, device="cpu")
     assert {"config.json", "model.safetensors", "run.json", "settings.json", "curves.png", "samples"} <= {p.name for p in out.iterdir()}
     pictures = {f"{part}-{step:06}.png" for part in ("tokenizer", "flow", "caption") for step in (3, 6)}
     assert {p.name for p in (out/"samples").iterdir()} == pictures
@@ -60,11 +60,11 @@ def test_a_folder_of_all_modes_trains_and_samples(folder, tmp_path):
     parts = ("tokenizer", "flow", "autoencoder", "caption")
     assert record["seed"] == 0 and tuple(record["training_seconds"]) == parts
     assert 0 < sum(record["training_seconds"].values()) < record["seconds"]
-    assert record["parameters"]["tokenizer"] == sum(p.numel() for p in pipe.tokenizer.parameters())
+    assert record["parameters"]["tokenizer"] == sum(p.numel() for p in pipe.image_tokenizer.parameters())
     for part, module in dict(flow=pipe.flow, autoencoder=pipe.captioner.text, caption=pipe.captioner.dit).items():
         averaged = torch.load(checkpoints(out/part)[0])["ema"]
         assert [n for n, p in module.named_parameters() if not torch.equal(p, averaged[f"module.{n}"])] == [], part
-    cli.sample(str(out), ["picture number 3"], out=str(tmp_path/"three.png"), device="cpu")
+    cli.flowtok_sample(str(out), ["picture number 3"], out=str(tmp_path/"three.png"), device="cpu")
     assert Image.open(tmp_path/"three.png").size == (240, 261)  # 1.6 inches at 150 dots, and 0.14 for a line of words
 
 
@@ -72,7 +72,7 @@ def test_csv_and_named_column(folder, tmp_path):
     lines = [f"{r['file_name']},nothing but {'abcdefg'[i]},{r['text']}" for i, r in enumerate(rows(folder))]
     (folder/"metadata.csv").write_text("\n".join(["file_name,text,title", *lines, ""]))
     (folder/"metadata.jsonl").unlink()
-    cli.train(data=str(folder), out=str(tmp_path/"run"), steps=1, caption_column="title", device="cpu")
+    cli.flowtok_train(data=str(folder), out=str(tmp_path/"run"), steps=1, caption_column="title", device="cpu")
     encoder = flowtok.load(tmp_path/"run", device="cpu").text_encoder
     assert encoder.unknown_words("picture number 0 1 2 3 4 5 6 nothing") == ["nothing"]
 
@@ -116,7 +116,7 @@ def test_unknown_preset(tmp_path, capsys):
 
 
 def test_unknown_device(tmp_path, capsys):
-    with pytest.raises(SystemExit): cli.train(out=str(tmp_path/"run"), device="toaster")
+    with pytest.raises(SystemExit): cli.flowtok_train(out=str(tmp_path/"run"), device="toaster")
     assert "unknown device 'toaster'" in capsys.readouterr().err
 
 
@@ -126,7 +126,7 @@ def test_unwritable_folder(folder, tmp_path, capsys):
 
 
 def test_second_run_in_one_folder(folder, tmp_path, capsys):
-    cli.train(data=str(folder), out=str(tmp_path/"run"), steps=1, device="cpu")
+    cli.flowtok_train(data=str(folder), out=str(tmp_path/"run"), steps=1, device="cpu")
     fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=1, match="--resume")
     fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=2, resume=True, match="started with another preset")
     fails(capsys, data=str(folder), out=str(tmp_path/"run"), steps=1, seed=1, resume=True, match="started with another seed")

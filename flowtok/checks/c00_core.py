@@ -6,39 +6,46 @@
 __all__ = []
 
 # %% ../../nbs/solutions/00_core_solved.ipynb #e877ed5e
+from unittest.mock import patch
+
+import numpy as np
 import torch
 
-from ..core import preset
+from ..core import generator, own_rows
 from ..exercises import exercise
 
-# %% ../../nbs/solutions/00_core_solved.ipynb #23289b45
-@exercise("00.1")
-def _00_1(answer):  # a function: name of a preset -> pixel values for each latent value
-    for name in ("nano", "nano64", "B", "XL-512"):
-        t = preset(name).tokenizer
-        true = 3*t.image_size**2/(t.n_tokens*t.latent_dim)
-        assert abs(answer(name) - true) < 1e-6, f"for {name} it is not {answer(name):.1f}: count all numbers of an image (a pixel has three), and all numbers of its tokens"
-
-# %% ../../nbs/solutions/00_core_solved.ipynb #9c8e659b
-@exercise("00.2")
-def _00_2(answer):  # a Preset
-    p = preset("nano")
-    assert answer.name == "wide", "call it wide: its name is what a saved model says of itself"
-    assert (answer.flow.width, answer.flow.mlp_width) == (2*p.flow.width, 2*p.flow.mlp_width), f"width and mlp_width should be {2*p.flow.width} and {2*p.flow.mlp_width}"
-    from dataclasses import replace
-    same = replace(answer, name=p.name, flow=replace(answer.flow, width=p.flow.width, mlp_width=p.flow.mlp_width))
-    assert same == p, "something else has changed as well"
-    assert preset("nano") == p, "nano itself has changed"
-
 # %% ../../nbs/solutions/00_core_solved.ipynb #174d4a49
-@exercise("00.3")
-def _00_3(answer):  # a function: seed, n -> noise (n,4)
+@exercise("00.1")
+def _00_1(answer):  # a function: seed, n -> noise (n,4)
     five, three, other = answer(0, 5), answer(0, 3), answer(1, 5)
     assert five.shape == (5, 4), f"the noise has shape {tuple(five.shape)}, not (5, 4)"
     assert torch.equal(five, answer(0, 5)), "asked twice, it is not the same"
     assert torch.equal(five[:3], three), "sample 0 changes with the number of samples"
-    assert torch.equal(answer(0, 40)[30:35], torch.cat([answer(0, 31)[30:], answer(0, 35)[31:]])), "sample 30 changes with the number of samples"
+    assert torch.equal(answer(0, 40)[30:35], torch.cat([answer(0, 31)[30:], answer(0, 35)[31:]])), (
+        "sample 30 changes with the number of samples")
     assert not torch.isclose(five, other).any(), "another seed gives the same noise"
-    many = answer(3, 2000); correlation = torch.corrcoef(many[:500])
+    many = answer(3, 2000)
+    correlation = torch.corrcoef(many[:500])
     assert (correlation - torch.eye(500)).abs().max() < 1 - 1e-6, "two samples share their noise"
     assert many.mean().abs() < 0.05 and abs(many.std() - 1) < 0.05, "that is not standard normal"
+
+# %% ../../nbs/solutions/00_core_solved.ipynb #s00c0002
+@exercise("00.2")
+def _00_2(answer):  # a function: rows of a process, its rank, number of processes -> range
+    for rows, rank, world in ((8, 0, 1), (8, 2, 4), (3, 1, 2)):
+        whole = torch.arange(rows*world)
+        with patch("flowtok.core.process", lambda: (rank, world)):
+            own = own_rows(lambda n, generator, device, dtype: whole[:n], rows).tolist()
+        assert list(answer(rows, rank, world)) == own, (
+            f"process {rank} of {world}, with {rows} rows each, holds {own}: the first process has the first rows")
+
+# %% ../../nbs/solutions/00_core_solved.ipynb #s00c0004
+@exercise("00.3")
+def _00_3(answer):  # a set of letters
+    pairs = dict(A=((0, "step", 1), (np.int64(0), "step", 1)), B=((1, 2), ((1, 2),)), C=((0, "a", "b"), (0, "ab")),
+                 D=((True, "x"), (1, "x")))
+    why = dict(A="a whole number of any kind is that number", B="one key that is a pair is not two keys",
+               C="two keys are not their letters in a row", D="True counts as the whole number 1")
+    for letter, (a, b) in pairs.items():
+        same = torch.equal(*(torch.randn(4, generator=generator(*keys)) for keys in (a, b)))
+        assert (letter in answer) == same, f"{letter}: {why[letter]}"

@@ -20,16 +20,25 @@ from ..sampling import guided, sample
 def _08_1(answer):  # a function: field, x (b,n,d), t (b,), h -> x one step later
     field = lambda x, t: (t**2).view(-1, 1, 1) - x  # a velocity that changes with place and time
     asked = []
-    def watched(x, t): asked.append(round(t.item(), 4)); return field(x, t)
+    def watched(x, t):
+        asked.append(round(t.item(), 4))
+        return field(x, t)
     answer(watched, torch.ones(1, 1, 1), torch.full((1,), 0.2), 0.1)
     def end(steps, dtype=torch.float64):
         x, h = torch.ones(1, 1, 1, dtype=dtype), 1/steps
         for k in range(steps): x = answer(field, x, torch.full((1,), k*h, dtype=dtype), h)
         return x.item()
-    true = end(4000); rough, fine = abs(end(10) - true), abs(end(20) - true)
-    assert rough < 0.02, f"ten steps end {rough:.3f} from the truth, where Euler ends as well: is the whole step made from x with the second velocity, and was it asked half a step later in time?"
-    assert fine < rough/3, f"twice the steps divide the error by {rough/fine:.1f}; a midpoint method has it divided by four. Is the time moved on by half a step as well?"
-    assert asked == [0.2, 0.25], f"accurate, but a step of 0.1 from t=0.2 asked at the times {asked}: the midpoint method asks twice, the second time half-way"
+    true = end(4000)
+    rough, fine = abs(end(10) - true), abs(end(20) - true)
+    assert rough < 0.02, (
+        f"ten steps end {rough:.3f} from the truth, where Euler ends as well: "
+        "is the whole step made from x with the second velocity, and was it asked half a step later in time?")
+    assert fine < rough/3, (
+        f"twice the steps divide the error by {rough/fine:.1f}; "
+        "a midpoint method has it divided by four. Is the time moved on by half a step as well?")
+    assert asked == [0.2, 0.25], (
+        f"accurate, but a step of 0.1 from t=0.2 asked at the times {asked}: "
+        "the midpoint method asks twice, the second time half-way")
 
 # %% ../../nbs/solutions/08_sampling_solved.ipynb #e7a0b192
 @exercise("08.2")
@@ -39,21 +48,30 @@ def _08_2(answer):  # two pairs of numbers, for guidance 1 and 2, and a guidance
     says = lambda s: guided(velocity, s)(torch.zeros(1, 1, 2), torch.zeros(1))[0, 0]
     assert len(answer) == 3, "hand in a pair, a pair and a number"
     for s, mine in zip((1.0, 2.0), answer):
-        assert torch.allclose(torch.as_tensor(mine, dtype=torch.float), says(s)), f"guidance {s:g} does not answer {tuple(mine)}: start at u, and go s times the way from u to c"
+        assert torch.allclose(torch.as_tensor(mine, dtype=torch.float), says(s)), (
+            f"guidance {s:g} does not answer {tuple(mine)}: start at u, and go s times the way from u to c")
     across = says(float(answer[2]))[0].item()
-    assert abs(across) < 1e-4, f"with guidance {answer[2]:g} the point still moves by {across:g} to the {'right' if across > 0 else 'left'}"
+    assert abs(across) < 1e-4, (
+        f"with guidance {answer[2]:g} the point still moves by {across:g} to the {'right' if across > 0 else 'left'}")
 
 # %% ../../nbs/solutions/08_sampling_solved.ipynb #e985cdfe
 @exercise("08.3")
 def _08_3(answer):  # a function: velocity (x, t, null), guidance, until -> field (x, t)
     asked = []
-    def velocity(x, t, null): asked.append(len(x)); return torch.where(null.view(-1, 1, 1).bool(), -x, x*t.view(-1, 1, 1))
+    def velocity(x, t, null):
+        asked.append(len(x))
+        return torch.where(null.view(-1, 1, 1).bool(), -x, x*t.view(-1, 1, 1))
     x = torch.randn(3, 2, 2, generator=generator(0, "08.3"))
     for t in (0.0, 0.3, 0.5, 0.9):
-        now = torch.full((3,), t); field = answer(velocity, 2.0, 0.5)
-        true = guided(velocity, 2.0 if t < 0.5 else 1.0)(x, now); asked.clear()
-        assert torch.allclose(field(x, now), true), f"at t={t} with until=0.5 the answer should be the {'guided' if t < 0.5 else 'plain'} one"
-        assert t < 0.5 or sum(asked) == 3, f"at t={t} the network is still asked for {sum(asked)} answers for 3 samples: the null answer is not needed any more"
+        now = torch.full((3,), t)
+        field = answer(velocity, 2.0, 0.5)
+        true = guided(velocity, 2.0 if t < 0.5 else 1.0)(x, now)
+        asked.clear()
+        assert torch.allclose(field(x, now), true), (
+            f"at t={t} with until=0.5 the answer should be the {'guided' if t < 0.5 else 'plain'} one")
+        assert t < 0.5 or sum(asked) == 3, (
+            f"at t={t} the network is still asked for {sum(asked)} answers for 3 samples: "
+            "the null answer is not needed any more")
 
 # %% ../../nbs/solutions/08_sampling_solved.ipynb #6f8ba72e
 @lru_cache
@@ -61,10 +79,14 @@ def _nano(): return load("nano", device="cpu")
 
 @exercise("08.4")
 def _08_4(answer):  # a function: Pipeline, image tokens at t=1 (b,n,d), steps -> tokens at t=0
-    pipe = _nano(); _, x0 = pipe.source(["a large blue star on white", "a small red circle on black"], 0)
+    pipe = _nano()
+    _, x0 = pipe.encode_text(["a large blue star on white", "a small red circle on black"], 0)
     z = sample(pipe.velocity, x0, 200)
     back = {steps: answer(pipe, z, steps) for steps in (20, 200)}
-    assert not torch.allclose(back[200], z, atol=1e-2), "that has not moved: at t=1 the velocity points away from the source; go against it"
+    assert not torch.allclose(back[200], z, atol=1e-2), (
+        "that has not moved: at t=1 the velocity points away from the source; go against it")
     errors = {steps: (x - x0).square().mean().sqrt().item() for steps, x in back.items()}
-    assert errors[200] < 0.1, f"your walk ends {errors[200]:.2f} (of about 1) away from the text tokens that the image came from: is the velocity asked at the time you have got to, from 1 down to 1/steps?"
+    assert errors[200] < 0.1, (
+        f"your walk ends {errors[200]:.2f} (of about 1) away from the text tokens that the image came from: "
+        "is the velocity asked at the time you have got to, from 1 down to 1/steps?")
     assert errors[200] < errors[20], "200 steps come back worse than 20"
