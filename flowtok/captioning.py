@@ -170,7 +170,6 @@ class Captioner(nn.Module):
         super().__init__()
         self.text, self.dit = TextAutoencoder(flow, cfg, context, vocabulary), DiT(flow)
 
-    @property
-    def velocity(self) -> DiT:
-        "The velocity network: image tokens (b,n,d) and time (b,) to velocity (b,n,d)."
-        return self.dit
+    def velocity(self, z, t, null=None):  # image tokens (b,n,d), time (b,), and an indicator that is not used here
+        "Velocity (b,n,d): this direction is trained without null samples, so guidance changes nothing."
+        return self.dit(z, t)

@@ -55,10 +55,12 @@ def _from_shell(func):
     os.environ["MPLBACKEND"] = "agg"  # no window; a notebook leaves the name of its own here
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"): stream.reconfigure(errors="backslashreplace")
+    words = _underscored(sys.argv[1:])
+    end = words.index("--") if "--" in words else len(words)
+    debug = "--debug" in words[:end]  # taken out by hand: --d stays short for --device
     parser = anno_parser(func)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = vars(parser.parse_args(_underscored(sys.argv[1:])))
-    debug = options.pop("debug")
+    parser.epilog = "--debug shows the traceback of an error"
+    options = vars(parser.parse_args([w for w in words[:end] if w != "--debug"] + words[end:]))
     optional = {k for k, p in signature(func).parameters.items() if p.default is not p.empty}
     options = {k: v for k, v in options.items() if k not in ("pdb", "xtra")}
     return {k: _checked(k, v) if k in optional else v for k, v in options.items()}, debug

@@ -243,19 +243,24 @@ def encode_dataset(images: Images,
     blocks = torch.arange(len(images.data)).split(batch)[rank::world]
     for index in tqdm(blocks, desc="encoding", disable=not progress or rank > 0, mininterval=1.0):
         _encode_block(arrays, slice(int(index[0]), int(index[-1]) + 1), images, encode, tokenize, first)
+    if out is not None: del arrays  # everything lies on the disk before another process reads it
     if world > 1: torch.distributed.barrier()
     if out is not None: return open_cache(out)
     easy = easy_rows(images.data, first)
     parts = [torch.from_numpy(arrays[name]) for name in ("mean", "logvar", "ids")]
     return LatentCache(*parts, first, torch.tensor(easy) if easy else None)
 
+# %% ../nbs/21_data.ipynb #dat00015
 def _encode_block(arrays, rows, images, encode, tokenize, first):
     "Encode the images `rows`, as far as that has not been done; what is ticked off lies on the disk."
     if arrays["done"][rows].all(): return
-    index = range(rows.start, rows.stop)
+    texts = [images.data.texts(i) for i in range(rows.start, rows.stop)]
+    if list(map(len, texts)) != first[rows.start:rows.stop + 1].diff().tolist():
+        raise DataError(f"texts() and caption_counts() of {type(images.data).__name__} disagree "
+                        f"about how many captions the images from {rows.start} on have")
     with torch.no_grad(): posterior = encode(images(torch.arange(rows.start, rows.stop)))
     arrays["mean"][rows], arrays["logvar"][rows] = posterior.mean.float().cpu(), posterior.logvar.float().cpu()
-    arrays["ids"][first[rows.start]:first[rows.stop]] = tokenize([t for i in index for t in images.data.texts(i)])
+    arrays["ids"][first[rows.start]:first[rows.stop]] = tokenize([t for several in texts for t in several])
     for name in ("mean", "logvar", "ids"): _flush(arrays[name])
     arrays["done"][rows] = 1
     _flush(arrays["done"])

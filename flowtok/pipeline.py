@@ -72,7 +72,7 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
 
 # %% ../nbs/24_pipeline.ipynb #pip00013
 @patch(as_prop=True)
-def caption_velocity(self: Pipeline) -> DiT:
+def caption_velocity(self: Pipeline):
     "The velocity network from images to text."
     if self.captioner is not None: return self.captioner.velocity
     raise ValueError(f"this model ({self.preset.name}) has no captioner: train one with --direction both or i2t")

@@ -34,7 +34,7 @@ from .training import TrainConfig, fit
 @delegates(fit, but=["title"])
 def train_tokenizer(pipe: Pipeline, images: Images, out: str | Path | None = None, seed: int = 0, device="cpu",
                     callbacks=(), **kwargs) -> list[dict]:
-    "Train the pipeline's image tokenizer, with a discriminator if its preset has one; returns the log."
+    "Train the pipeline's image tokenizer, and put its average in its place; returns the log."
     p, cfg, data, reads = pipe.preset, pipe.preset.tokenizer_loss, images.data, pipe.image_tokenizer.reads_text
     order, perceptual = shuffled(data, p.train_tokenizer.batch, seed), perceptual_networks(cfg)
     if perceptual is not None: perceptual.to(device)
@@ -94,7 +94,7 @@ def image_latents(pipe: Pipeline, batch: dict, cfg: FlowLossConfig, noise: torch
 @delegates(fit, but=["title"])
 def train_text_to_image(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None, seed: int = 0,
                         device="cpu", **kwargs) -> list[dict]:
-    "Train the pipeline's flow on a latent cache; returns the log."
+    "Train the pipeline's flow on a latent cache, and put its average in its place; returns the log."
     p = pipe.preset
     def loss(model, batch, noise, step):
         image, text = image_latents(pipe, batch, p.flow_loss, noise), pipe.text_encoder(batch["ids"])
@@ -110,7 +110,7 @@ def train_autoencoder(pipe: Pipeline, cache: LatentCache, out: str | Path | None
                       captions: int = CAPTIONS_AN_IMAGE,  # of one image, side by side
                       from_flow: bool = True,  # begin with the flow's projector, if there is one
                       **kwargs) -> list[dict]:
-    "Train the captioner's text autoencoder on the captions of a latent cache; returns the log."
+    "Train the captioner's text autoencoder on captions, and put its average in its place; returns the log."
     p, text, encoder = pipe.preset, pipe.captioner.text, pipe.text_encoder
     if pipe.flow and from_flow: text.projector.load_state_dict(pipe.flow.projector.state_dict())
     order = Shuffled(len(cache), max(1, p.train_autoencoder.batch//captions), seed)
@@ -131,7 +131,7 @@ def train_autoencoder(pipe: Pipeline, cache: LatentCache, out: str | Path | None
 def train_image_to_text(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None, seed: int = 0, device="cpu",
                         limit: int = 100_000_000,  # numbers of text tokens that are made once and kept
                         **kwargs) -> list[dict]:
-    "Train the captioner's velocity network on a latent cache; returns the log."
+    "Train the captioner's velocity network, and put its average in its place; returns the log."
     p, text, k = pipe.preset, pipe.captioner.text.eval(), pipe.preset.caption_loss.captions
     @torch.no_grad()
     def tokens(ids): return text.normalize(text.encode(pipe.text_encoder(ids.long().to(device))).mean)
@@ -153,14 +153,15 @@ def train_image_to_text(pipe: Pipeline, cache: LatentCache, out: str | Path | No
 # %% ../nbs/23_recipes.ipynb #ffd584ee
 def _save_gallery(path, draw):
     "Save the figure that `draw()` makes. A picture that cannot be drawn or saved is said, and ends no training."
-    import matplotlib.pyplot as plt
-    before = plt.get_fignums()
-    try: save_figure(draw(), path, dpi=110)
+    try:
+        import matplotlib.pyplot as plt
+        before = plt.get_fignums()
+        try: save_figure(draw(), path, dpi=110)
+        finally:
+            for number in set(plt.get_fignums()) - set(before): plt.close(number)
     except Exception as e:
         why = " ".join(str(e).split())[:200]
         warnings.warn(f"{Path(path).name} could not be drawn ({why}): the training goes on", stacklevel=2)
-    finally:
-        for number in set(plt.get_fignums()) - set(before): plt.close(number)
 
 def sample_callback(pipe: Pipeline, captions: list[str], folder: str | Path):
     "A callback that draws `captions` with the model as it stands."

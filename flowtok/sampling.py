@@ -46,6 +46,8 @@ def _heun(field, x, t, h):
 
 SOLVERS = dict(euler=_euler, heun=_heun)
 
+def _at_least_float32(z): return z.to(torch.promote_types(z.dtype, torch.float32))  # in bf16 small steps get lost
+
 @torch.no_grad()
 def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
            z,  # source tokens (b,n,d)
@@ -60,6 +62,7 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
     if method == "heun" and grid == "release":
         raise ValueError("the release grid ends at t=1 and is made for Euler: take method='euler', or grid='uniform'")
     times, h = time_grid(steps, grid)
+    z = _at_least_float32(z)
     field, path = guided(velocity, guidance, shared), [z]
     for t in times.tolist():
         z = SOLVERS[method](field, z, torch.full((len(z),), t, device=z.device), h)
@@ -74,7 +77,7 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
 def sample_adaptive(velocity, z, guidance: float = 1.0,
                     tolerance: float = 1e-2) -> tuple[torch.Tensor, int]:  # largest error of a step, in tokens' sizes
     "As `sample`, with steps chosen so that Euler and Heun agree; returns tokens and the number of network calls."
-    field, t, h, calls = guided(velocity, guidance), 0.0, 0.1, 0
+    field, z, t, h, calls = guided(velocity, guidance), _at_least_float32(z), 0.0, 0.1, 0
     tolerance = finite_number(tolerance, "tolerance")
     if tolerance <= 0: raise ValueError(f"tolerance must be above 0, got {tolerance}")
     while t < 1 - 1e-9:

@@ -573,3 +573,12 @@ def test_a_traceback_on_the_screen(debug, tmp_path):
     said = done.stderr.splitlines()
     assert done.returncode == 1 and done.stdout == "" and "no model 'no-such-model'" in said[-1]
     assert said[0].startswith("Traceback") and any("in _folder_of" in line for line in said) if debug else len(said) == 1
+
+
+def test_an_option_may_be_cut_short(tmp_path, monkeypatch):
+    "--debug takes no letters away from --device; behind -- it is a caption."
+    for words in (["nano", "a star", "--d", "cpu"], ["nano", "--dev", "cpu", "--", "--debug"]):
+        monkeypatch.setattr(sys, "argv", ["flowtok-sample", *words[:-2], "--steps", "1", "--out", str(tmp_path/"x.png"), *words[-2:]])
+        cli.flowtok_sample()
+    monkeypatch.setattr(sys, "argv", ["flowtok-sample", "mega", "a star", "--debug"])
+    with pytest.raises(ValueError, match="no model"): cli.flowtok_sample()

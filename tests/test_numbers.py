@@ -218,3 +218,28 @@ def test_data_shapes_is_the_judge(direction, file, numbers, tmp_path):
     assert report[numbers].keys() == kept[numbers].keys()
     wanted = dict(seed=1000, samples=16, steps=1) | (dict(guidance=0) if direction == "t2i" else {})
     assert {k: report["record"][k] for k in wanted} == wanted and report["record"]["seconds"] > 0
+
+
+# --- what a rearrangement must not change
+
+def test_guidance_means_nothing_for_captions():
+    "That direction is trained without null samples: their velocity would be noise."
+    pipe = flowtok.load("nano", device="cpu")
+    z = torch.randn(2, 16, 16, generator=generator(0))
+    plain, guided = (sample(pipe.caption_velocity, z, 5, guidance=g) for g in (1.0, 3.0))
+    assert (plain - guided).abs().max() < 1e-4 < (plain - sample(pipe.velocity, z, 5)).abs().max()
+
+
+def test_steps_add_up_in_float32(short):
+    z = torch.randn(2, 16, 16, generator=generator(0)).bfloat16()
+    assert sample(short.velocity, z, 3).dtype == sample_adaptive(short.velocity, z)[0].dtype == torch.float32
+    assert torch.equal(sample(short.velocity, z, 3), sample(short.velocity, z.float(), 3))
+
+
+def test_captions_that_are_counted_wrong_are_not_mixed_up():
+    from flowtok.data import encode_dataset
+    class Longer(Shapes):
+        def texts(self, i): return [*super().texts(i), "one more"]
+    def encode(x): return ImageTokenizer(preset("nano").tokenizer).encode(x)
+    with pytest.raises(ValueError, match="Longer disagree"):
+        encode_dataset(Images(Longer(4), progress=False), encode, lambda texts: torch.zeros(len(texts), 3), progress=False)
