@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMPRESSED', 'find_tars', 'open_data', 'Images', 'Shuffled', 'ShuffledShards', 'shuffled', 'LatentCache',
-           'encode_dataset', 'easy_rows', 'is_cache', 'open_cache', 'open_images']
+           'DistinctCaptions', 'encode_dataset', 'easy_rows', 'is_cache', 'open_cache', 'open_images']
 
 # %% ../nbs/21_data.ipynb #dat1c002
 import glob, json, os, warnings
@@ -199,12 +199,12 @@ class LatentCache(Dataset):
     def batch(self,
               index,  # which images, (b,)
               generator: torch.Generator) -> dict:  # draws the caption of each image
-        "Dict of mean, logvar (b,n,d) and ids (b,n)."
+        "Dict of mean, logvar (b,n,d), ids (b,n) and the `row` (b,) of `ids` that they are."
         start, count = self.first[index], self.first[index + 1] - self.first[index]
         pick = (rand(len(index), generator=generator)*count).long().clamp(max=count - 1)
         return self._pairs(index, start + pick)
 
-    def _pairs(self, index, rows): return self.images(index) | dict(ids=self.ids[rows].long())
+    def _pairs(self, index, rows): return self.images(index) | dict(row=rows, ids=self.ids[rows].long())
 
     def images(self, index) -> dict:
         "Dict of index (b,), mean and logvar (b,n,d)."
@@ -224,6 +224,27 @@ def easy_batch(self: LatentCache, index) -> dict:  # places in `easy` (b,)
     "As `batch`, for captions to begin with."
     rows = self.easy[index]
     return self._pairs(torch.searchsorted(self.first, rows, right=True) - 1, rows)
+
+# %% ../nbs/21_data.ipynb #dat00016
+class DistinctCaptions:
+    "The different captions of a cache, and for each row of its `ids` the images that carry the same caption."
+    def __init__(self, cache: LatentCache, seed: int = 0):  # of the order of the images
+        self.cache = cache
+        self.ids, self.number = torch.unique(cache.ids, dim=0, return_inverse=True)  # (u,n), and for each row (M,)
+        images = torch.repeat_interleave(torch.arange(len(cache)), cache.first.diff())
+        order = torch.randperm(len(images), generator=generator(seed, "references"), device="cpu")
+        order = order[self.number[order].argsort(stable=True)]
+        self.images, counts = images[order], torch.bincount(self.number, minlength=len(self.ids))
+        self.first = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+    def others(self, batch: dict, k: int, draw: torch.Generator) -> dict:
+        "For a `batch` of the cache: means of `k` other images of each caption (b,k,n,d), and which are `missing` (b,k)."
+        number, k = self.number[batch["row"]], torch.arange(k)
+        start, count = self.first[number], self.first[number + 1] - self.first[number]
+        begin = (rand(len(number), generator=draw)*count).long()
+        index = self.images[start[:, None] + (begin[:, None] + k) % count[:, None]]
+        missing = (k >= count[:, None]) | (index == batch["index"][:, None])
+        return dict(others=self.cache.mean[index].to(torch.float32), missing=missing)
 
 # %% ../nbs/21_data.ipynb #e6bff08e
 def encode_dataset(images: Images,

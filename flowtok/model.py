@@ -9,11 +9,12 @@ __all__ = ['FlowTok', 'FlowLossConfig', 'reroute', 'text_to_image_loss', 'LossBa
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .core import gather, process, rand
 from .dit import DiT, FlowConfig
-from .flow import draw_times, flow_matching_loss
+from .flow import draw_times, expected_end, flow_matching_loss, loss_by_time
 from .layers import DiagonalGaussian, timestep_embedding
 from .text import AlignmentHead, TextProjector, alignment, text_kl
 
@@ -61,6 +62,7 @@ class FlowLossConfig:
     align: str = "contrastive"  # over whole captions, or over "tokens", or "cosine"
     target: str = "mlp"  # what the text tokens are aligned to: an MLP of the features, or their average "pool"
     image: str = "sample"  # image tokens: a "sample" of the posterior, as in the authors' release, or its "mean"
+    references: int = 0  # other images of a sample's caption that the expected end is a mean of; 0: its own image
     captions: int = 1  # image to text aims at the mean of the tokens of so many captions of an image
 
 # %% ../nbs/09_text_to_image.ipynb #8d47f62f
@@ -77,19 +79,26 @@ def text_to_image_loss(model: FlowTok,
                        image,  # normalised image tokens (b,n,d)
                        text,  # CLIP features (b,n,c)
                        cfg: FlowLossConfig = FlowLossConfig(),
-                       generator: torch.Generator | None = None) -> dict:  # draws source, times and null samples
+                       generator: torch.Generator | None = None,  # draws source, times and null samples
+                       others=None, missing=None) -> dict:  # other images of each caption (b,k,n,d), and which lack (b,k)
     "Dict of scalars: `loss` and its parts before weighting."
     device, posterior = image.device, model.project(text)
     source = posterior.sample(generator)
     t = draw_times(len(image), cfg, generator, device)
     target, null = reroute(image, rand(len(image), generator=generator, device=device) < cfg.null_prob)
-    flow = flow_matching_loss(lambda x, t: model.velocity(x, t, null), source, target, t)
+    expected = None if others is None else _expected(posterior, target, others, missing | null[:, None])
+    flow = flow_matching_loss(lambda x, t: model.velocity(x, t, null), source, target, t, expected=expected)
     weighted = model.balance(flow, posterior.mean, t, null) if model.balance else flow.mean()
     kl = text_kl(posterior, cfg.kl).mean()
     align = alignment(model.align, source, text, cfg)
     loss = weighted + cfg.kl_weight*kl + cfg.align_weight*align
     return dict(loss=loss, flow=flow.mean().detach(), kl=kl.detach(), align=align.detach(),
-                sigma=posterior.std.mean().detach())
+                sigma=posterior.std.mean().detach()) | loss_by_time(flow, t)
+
+def _expected(posterior, target, others, missing):
+    "`expected_end` of a batch, whose samples may end at their targets and at the images of their captions."
+    ends, missing = torch.cat([target[:, None], others], 1), F.pad(missing, (1, 0))
+    return lambda x, t: expected_end(x, t, posterior.mean, posterior.std, ends, missing)
 
 # %% ../nbs/09_text_to_image.ipynb #1796a31f
 class LossBalance(nn.Module):

@@ -61,7 +61,7 @@ class TextConfig:
     name: str = "ViT-L-14-336-quickgelu"
     pretrained: str = "openai"
     width: int = 768
-    depth: int = 12
+    depth: int = 12  # 0: words and their places, without a transformer
     heads: int = 12
     context: int = 77
     seed: int = 0  # of the random tower
@@ -74,8 +74,10 @@ def _open_clip_tower(cfg, vocab_size, pretrained):
     if cfg.name:
         weights = cfg.pretrained if pretrained else None
         return _text_side(open_clip.create_model(cfg.name, pretrained=weights, device=torch.get_default_device()))
-    return TextTransformer(context_length=cfg.context, vocab_size=vocab_size, width=cfg.width, heads=cfg.heads,
-                           layers=cfg.depth, output_dim=None, pad_id=0)
+    tower = TextTransformer(context_length=cfg.context, vocab_size=vocab_size, width=cfg.width, heads=cfg.heads,
+                            layers=max(cfg.depth, 1), output_dim=None, pad_id=0)
+    if not cfg.depth: tower.transformer = nn.Identity()
+    return tower
 
 def _text_side(clip):
     "Only the text side of an open_clip model, whichever way it stores it."
@@ -89,6 +91,7 @@ def _text_side(clip):
 def _open_clip_features(tower, ids):
     "All positions after the last layer norm, under the causal mask: (b,n,c)."
     x = tower.token_embedding(ids) + tower.positional_embedding[:ids.shape[1]]
+    if isinstance(tower.transformer, nn.Identity): return tower.ln_final(x)
     return tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:ids.shape[1], :ids.shape[1]]))
 
 # %% ../nbs/06_text.ipynb #e3aa8bb7

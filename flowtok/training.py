@@ -393,7 +393,8 @@ def _steps(run, batches, seed, log, bar, save_every):
         bar.set_postfix(loss=f"{terms['loss']:.4f}", refresh=False)
         if run.step % run.cfg.log_every == 0 or run.step % save_every == 0 or run.step == run.cfg.steps:
             seconds = round(before + time.perf_counter() - begun, 2)
-            log.entries.append(dict(step=run.step, seconds=seconds) | {k: round(v, 6) for k, v in terms.items()})
+            known = {k: round(v, 6) for k, v in terms.items() if not math.isnan(v)}
+            log.entries.append(dict(step=run.step, seconds=seconds) | known)
             run.accelerator.log(terms, step=run.step)
         yield run.step
 
