@@ -101,7 +101,8 @@ def with_references(batches,  # step -> batch, as `pairs_of` gives
 
 @delegates(fit, but=["title"])
 def train_text_to_image(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None, seed: int = 0,
-                        device="cpu", **kwargs) -> list[dict]:
+                        device="cpu", objective=text_to_image_loss,  # or another with the same arguments
+                        **kwargs) -> list[dict]:
     "Train the pipeline's flow on a latent cache, and put its average in its place; returns the log."
     p, cfg, batches = pipe.preset, pipe.preset.flow_loss, pairs_of(cache, pipe.preset.train_flow, seed)
     if cfg.references and cfg.image != "mean": raise ValueError("references are means: train on image tokens 'mean'")
@@ -109,7 +110,7 @@ def train_text_to_image(pipe: Pipeline, cache: LatentCache, out: str | Path | No
     def loss(model, batch, noise, step):
         image, text = image_latents(pipe, batch, cfg, noise), pipe.text_encoder(batch["ids"])
         others = pipe.image_tokenizer.normalize(batch["others"]) if cfg.references else None
-        return text_to_image_loss(model, image, text, cfg, noise, others, batch.get("missing"))
+        return objective(model, image, text, cfg, noise, others, batch.get("missing"))
     pipe.flow, log = fit(pipe.flow, loss, batches, p.train_flow, out, seed, device=device, title="text to image",
                          **kwargs)
     return log

@@ -28,18 +28,20 @@ from .distributed import accelerator, largest
 from .records import replacing, telling_full
 
 # %% ../nbs/22_training.ipynb #1c71dec5
-def orthogonalize(g,  # matrices (...,r,c)
-                  steps: int = 5) -> torch.Tensor:
-    "The nearest orthogonal matrices, roughly, by a quintic Newton-Schulz iteration (Jordan et al. 2024)."
+_ROUNDS = ((8.0934, -23.6206, 17.4463), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))  # for values from 0.01
+
+def orthogonalize(g) -> torch.Tensor:  # matrices (...,r,c)
+    "The nearest orthogonal matrices, roughly: three rounds of a quintic iteration (Jordan et al. 2024)."
     tall = g.shape[-2] > g.shape[-1]
     x = g.mT if tall else g
-    x = x/x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    gram, total = x @ x.mT, None
-    for k in range(steps):
-        factor = -4.7750*gram + 2.0315*gram @ gram
-        factor.diagonal(dim1=-2, dim2=-1).add_(3.4445)
+    gram = x @ x.mT
+    square = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-14)  # at least the square of the largest singular value
+    x, gram, total = x/square.sqrt(), gram/square, None
+    for k, (a, b, c) in enumerate(_ROUNDS):
+        factor = b*gram + c*gram @ gram
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
         total = factor if total is None else factor @ total
-        if k < steps - 1: gram = factor @ gram @ factor
+        if k + 1 < len(_ROUNDS): gram = factor @ gram @ factor
     x = total @ x
     return x.mT if tall else x
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TOKENIZER', 'FLOW', 'LIMITS', 'STUDIES', 'changed', 'Placed', 'learned_positions', 'plain_mlp', 'Crops',
-           'tokenizer_row', 'trained_flow', 'flow_row', 'wishes', 'limits_row', 'read_study', 'study', 'study_table',
-           'differences']
+           'tokenizer_row', 'trained_flow', 'flow_row', 'wishes', 'limits_row', 'cure_row', 'read_study', 'study',
+           'study_table', 'differences']
 
 # %% ../../nbs/30_studies.ipynb #std00002
 import json, time
@@ -29,13 +29,15 @@ from ..distributed import plain_torch
 from ..evaluation import CAPTION_SETS, FREE_CAPTIONS, accuracy, caption_set, freedom
 from ..evaluation import reconstruction, source_width, spread_report
 from ..layers import Block
-from ..lineage import shorten, take_over
+from ..lineage import shorten
+from ..model import text_to_image_loss
 from ..pictures import to_tensor
 from ..pipeline import Pipeline, load
 from ..records import alone, replacing, run_record, write_json
 from ..shapes import Shapes
 from ..tokenizer_loss import psnr
 from .control import METHODS, control_row  # notebook 31
+from .cure import CURE  # notebook 38
 
 # %% ../../nbs/30_studies.ipynb #std00005
 def changed(p: Preset,
@@ -173,13 +175,13 @@ def _encoded(n=20_000):
 def trained_flow(variant: dict, seed: int, steps: int) -> Pipeline:
     "The bundled model with another flow, trained for so many steps: a Pipeline."
     source, cache = _encoded()
-    p = changed(replace(preset("nano"), direction="t2i"), variant.get("change", {}))
-    p = replace(p, tokenizer=source.preset.tokenizer, text=source.preset.text, train_flow=shorten(p.train_flow, steps))
+    p = changed(replace(preset("nano"), direction="t2i", tokenizer=source.preset.tokenizer), variant.get("change", {}))
+    p = replace(p, train_flow=shorten(p.train_flow, steps))
     seed_all(seed)
     pipe = Pipeline(asdict(p), source.text_encoder.vocabulary)
-    take_over(pipe, source, ("tokenizer",))
+    pipe.image_tokenizer.load_state_dict(source.image_tokenizer.state_dict())
     if "edit" in variant: variant["edit"](pipe.flow)
-    recipes.train_text_to_image(pipe, cache, seed=seed, progress=False)
+    recipes.train_text_to_image(pipe, cache, seed=seed, objective=variant.get("loss", text_to_image_loss), progress=False)
     return pipe.eval()
 
 def flow_row(variant: dict, seed: int, steps: int = 1000) -> tuple[dict, torch.Tensor]:
@@ -225,9 +227,17 @@ def limits_row(variant: dict, seed: int, steps: int = 12_000,
     by_guidance = {str(g): wishes(pipe, g) for g in guidances}
     return taken | dict(by_guidance=by_guidance), pipe.images(caption_set("mix", 8, 1004))
 
+# %% ../../nbs/30_studies.ipynb #std0cur1
+def cure_row(variant: dict, seed: int, steps: int = 1500, n: int = 400) -> tuple[dict, torch.Tensor]:
+    "Train one flow; returns what it reaches at guidance 1.5 and the CPU seconds of the training, and eight pictures."
+    begun = time.process_time()
+    pipe = trained_flow(variant, seed, int(steps*variant.get("length", 1)))
+    taken = round(time.process_time() - begun, 1)
+    return dict(training_cpu_seconds=taken) | wishes(pipe, 1.5, n), pipe.images(caption_set("mix", 8, 1004))
+
 # %% ../../nbs/30_studies.ipynb #std00018
 STUDIES = dict(tokenizer=(TOKENIZER, tokenizer_row), flow=(FLOW, flow_row), control=(METHODS, control_row),
-               limits=(LIMITS, limits_row))
+               limits=(LIMITS, limits_row), cure=(CURE, cure_row))
 
 def read_study(file: str | Path) -> dict:
     "Settings and rows of a study, from its JSON file."
