@@ -306,7 +306,7 @@ def flowtok_evaluate(
 # %% ../nbs/25_cli.ipynb #c20f4c54
 @command(hint=": go on with the same command")
 def flowtok_study(
-    name: str,  # tokenizer, flow, limits or control
+    name: str,  # tokenizer, flow, cure or control
     out: str = "results/studies",  # folder of NAME.json and its pictures
     seeds: str = "0,1,2",  # of every change
     steps: int = None,  # of every training; default: the study's own number
