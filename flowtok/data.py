@@ -238,7 +238,7 @@ class DistinctCaptions:
         self.first = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
     def others(self, batch: dict, k: int, draw: torch.Generator) -> dict:
-        "For a `batch` of the cache: means of `k` other images of each caption (b,k,n,d), and which are `missing` (b,k)."
+        "Means of `k` `others` (b,k,n,d), images of the captions of a `batch`, and which of them are `missing` (b,k)."
         number, k = self.number[batch["row"]], torch.arange(k)
         start, count = self.first[number], self.first[number + 1] - self.first[number]
         begin = (rand(len(number), generator=draw)*count).long()

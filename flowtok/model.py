@@ -80,7 +80,8 @@ def text_to_image_loss(model: FlowTok,
                        text,  # CLIP features (b,n,c)
                        cfg: FlowLossConfig = FlowLossConfig(),
                        generator: torch.Generator | None = None,  # draws source, times and null samples
-                       others=None, missing=None) -> dict:  # other images of each caption (b,k,n,d), and which lack (b,k)
+                       others=None,  # other images of each caption (b,k,n,d)
+                       missing=None) -> dict:  # which of them there are not (b,k)
     "Dict of scalars: `loss` and its parts before weighting."
     device, posterior = image.device, model.project(text)
     source = posterior.sample(generator)

@@ -180,7 +180,8 @@ def trained_flow(variant: dict, seed: int, steps: int) -> Pipeline:
     pipe = Pipeline(asdict(p), source.text_encoder.vocabulary)
     pipe.image_tokenizer.load_state_dict(source.image_tokenizer.state_dict())
     if "edit" in variant: variant["edit"](pipe.flow)
-    recipes.train_text_to_image(pipe, cache, seed=seed, objective=variant.get("loss", text_to_image_loss), progress=False)
+    loss = variant.get("loss", text_to_image_loss)
+    recipes.train_text_to_image(pipe, cache, seed=seed, objective=loss, progress=False)
     return pipe.eval()
 
 def flow_row(variant: dict, seed: int, steps: int = 1000) -> tuple[dict, torch.Tensor]:
