@@ -104,8 +104,9 @@ def train_text_to_image(pipe: Pipeline, cache: LatentCache, out: str | Path | No
                         device="cpu", objective=text_to_image_loss,  # or another with the same arguments
                         **kwargs) -> list[dict]:
     "Train the pipeline's flow on a latent cache, and put its average in its place; returns the log."
-    p, cfg, batches = pipe.preset, pipe.preset.flow_loss, pairs_of(cache, pipe.preset.train_flow, seed)
+    p, cfg = pipe.preset, pipe.preset.flow_loss
     if cfg.references and cfg.image != "mean": raise ValueError("references are means: train on image tokens 'mean'")
+    batches = pairs_of(cache, p.train_flow, seed)
     if cfg.references: batches = with_references(batches, DistinctCaptions(cache, seed), cfg.references, seed)
     def loss(model, batch, noise, step):
         image, text = image_latents(pipe, batch, cfg, noise), pipe.text_encoder(batch["ids"])
@@ -214,7 +215,8 @@ def plot_log(logs: dict[str, list[dict]],  # by title
              window: int = 50):  # entries averaged into one point
     "Every term of every log against the step; returns the figure."
     import matplotlib.pyplot as plt
-    terms = {title: [k for k in log[0] if k not in ("step", "seconds")] for title, log in logs.items() if log}
+    def names_of(log): return [k for k in dict.fromkeys(k for e in log for k in e) if k not in ("step", "seconds")]
+    terms = {title: names_of(log) for title, log in logs.items() if log}
     cols = max(len(v) for v in terms.values())
     size = (2.2*cols, 1.8*len(terms))
     fig, axes = plt.subplots(len(terms), cols, figsize=size, squeeze=False, layout="constrained")

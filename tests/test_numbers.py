@@ -1,6 +1,6 @@
 "Numbers that mean what they say: times, curves, precision, weight decay, clipping, plans that can work."
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 
 import numpy as np
@@ -15,12 +15,15 @@ from flowtok.config import preset
 from flowtok.core import generator
 from flowtok.data import Images
 from flowtok.evaluation import evaluate_captions, evaluate_shapes
-from flowtok.flow import draw_times
+from flowtok.dit import DiT
+from flowtok.flow import draw_times, expected_end
 from flowtok.layers import KeepsStatistics
 from flowtok.lineage import PARTS, planned_preset
-from flowtok.model import FlowLossConfig, FlowTok
+from flowtok.model import FlowLossConfig, FlowTok, text_to_image_loss
+from flowtok.pipeline import Pipeline, load
 from flowtok.sampling import sample, sample_adaptive, time_grid
 from flowtok.shapes import Shapes
+from flowtok.text import tokenize, vocabulary_of
 from flowtok.tokenizer import ImageTokenizer
 from flowtok.training import Run, TrainConfig, clip_groups, decayed, lr_factor, make_optimizers
 from test_benchmark import RESULTS, Colours
@@ -243,3 +246,51 @@ def test_captions_that_are_counted_wrong_are_not_mixed_up():
     def encode(x): return ImageTokenizer(preset("nano").tokenizer).encode(x)
     with pytest.raises(ValueError, match="Longer disagree"):
         encode_dataset(Images(Longer(4), progress=False), encode, lambda texts: torch.zeros(len(texts), 3), progress=False)
+
+
+# --- ends instead of velocities
+
+def test_a_network_that_predicts_the_end_is_saved_as_one(tmp_path):
+    "The same weights mean another thing as velocities; a model must come back as what it was."
+    p = replace(preset("nano"), direction="t2i")
+    torch.manual_seed(0)
+    pipe = Pipeline(asdict(p), vocabulary_of(tokenize(["a red circle"], 16)))
+    nn.init.normal_(pipe.flow.dit.final.linear.weight, std=0.1)
+    pipe.save(tmp_path)
+    back = load(tmp_path, device="cpu")
+    x, t = torch.randn(2, 16, 16), torch.tensor([0.2, 0.7])
+    assert back.preset.flow.predicts == "end" and torch.equal(back.velocity(x, t), pipe.velocity(x, t))
+    plain = DiT(replace(p.flow, predicts="velocity"))
+    plain.load_state_dict(pipe.flow.dit.state_dict())
+    assert torch.allclose((plain(x, t) - x)/(1 - t)[:, None, None], pipe.velocity(x, t), atol=1e-5)
+    with pytest.raises(ValueError, match="choose velocity or end"): DiT(replace(p.flow, predicts="x1"))
+
+
+def test_the_expected_end_is_a_mean_over_lines():
+    "Against densities of the normal distribution, in float64."
+    g = torch.Generator().manual_seed(0)
+    mean, std, ends = torch.randn(3, 1, 2, 2, generator=g, dtype=torch.float64), torch.rand(3, 1, 2, 2, generator=g, dtype=torch.float64) + 0.5, torch.randn(3, 5, 2, 2, generator=g, dtype=torch.float64)
+    x, t, gone = torch.randn(3, 2, 2, generator=g, dtype=torch.float64), torch.tensor([0.0, 0.4, 0.8], dtype=torch.float64), torch.zeros(3, 5, dtype=torch.bool)
+    gone[:, 4] = True
+    at = t[:, None, None, None]
+    density = torch.distributions.Normal((1 - at)*mean + at*ends, (1 - at)*std).log_prob(x[:, None]).flatten(2).sum(2).exp()
+    density[:, 4] = 0
+    expected = (density[..., None, None]*ends).sum(1)/density.sum(1)[:, None, None]
+    assert torch.allclose(expected_end(x, t, mean[:, 0], std[:, 0], ends, gone), expected, atol=1e-9)
+
+
+def test_null_samples_keep_their_own_end():
+    "They are sent to any image, so the images of their caption say nothing about them."
+    torch.manual_seed(0)
+    model, image, text = FlowTok(preset("nano").flow), torch.randn(6, 16, 16), torch.randn(6, 16, 128)
+    nn.init.normal_(model.dit.final.linear.weight, std=0.1)
+    others, missing = image[:, None] + 0.3*torch.randn(6, 3, 16, 16), torch.zeros(6, 3, dtype=torch.bool)
+    def flow(null, *more): return text_to_image_loss(model, image, text, FlowLossConfig(null_prob=null), torch.Generator().manual_seed(1), *more)["flow"].item()
+    assert flow(1.0, others, missing) == pytest.approx(flow(1.0), rel=1e-5)
+    assert abs(flow(0.0, others, missing)/flow(0.0) - 1) > 0.001
+    assert flow(0.0, others, ~missing) == pytest.approx(flow(0.0), rel=1e-5)
+
+
+def test_references_are_refused_where_they_would_mean_something_else():
+    p = replace(preset("nano"), direction="t2i", flow_loss=replace(preset("nano").flow_loss, image="sample"))
+    with pytest.raises(ValueError, match="references are means"): recipes.train_text_to_image(Pipeline(asdict(p), [1, 2]), None)
