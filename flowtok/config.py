@@ -56,7 +56,7 @@ def _large(name, width, depth, heads):
 
 # %% ../nbs/20_config.ipynb #d30c1fc7
 def _nano(name="nano", image_size=32, tokenizer_steps=4_500):
-    "A preset that trains on two CPU cores: `nano` in less than half an hour, both directions."
+    "A preset that trains on two CPU cores: `nano` in about half an hour, both directions."
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
     return Preset(
         name=name, guidance=1.1,
@@ -69,10 +69,10 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_500):
         train_flow=TrainConfig(8_000, 64, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.2, easy_later=0.2, **recipe),
         flow_loss=FlowLossConfig(time_mean=-0.8, time_zero=0.25, kl_weight=0.02, image="mean", references=32),
         caption=CaptionConfig(128, 2, 4),
-        train_autoencoder=TrainConfig(1_200, 64, 1.5e-3, muon_lr=4e-3, warmup=100, **recipe),
+        train_autoencoder=TrainConfig(5_000, 64, 1.5e-3, muon_lr=4e-3, warmup=100, **recipe),
         caption_loss=FlowLossConfig(time_mean=-1.5, time_zero=0.5, null_prob=0.0, kl_weight=0.0, align_weight=0.0,
                                     image="mean", captions=4),
-        train_caption=TrainConfig(3_000, 32, 1.5e-3, muon_lr=4e-3, warmup=100, **recipe))
+        train_caption=TrainConfig(4_000, 32, 1.5e-3, muon_lr=4e-3, warmup=100, **recipe))
 
 # %% ../nbs/20_config.ipynb #efda8cc2
 def at_512(p: Preset) -> Preset:  # for 256 px

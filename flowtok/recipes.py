@@ -91,6 +91,7 @@ def image_latents(pipe: Pipeline, batch: dict, cfg: FlowLossConfig, noise: torch
     posterior = DiagonalGaussian(batch["mean"], batch["logvar"])
     return pipe.image_tokenizer.normalize(posterior.mean if cfg.image == "mean" else posterior.sample(noise))
 
+# %% ../nbs/23_recipes.ipynb #rec00013
 def with_references(batches,  # step -> batch, as `pairs_of` gives
                     distinct: DistinctCaptions, k: int, seed: int):
     "step -> the same batch with `k` other images of each caption."

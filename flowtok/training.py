@@ -379,6 +379,7 @@ def _train(run, batches, seed, log, bar, save_every, callbacks, asked):
     if stop := largest(asked[0] if asked else 0, run.accelerator):
         raise Interrupted(stop)  # it came after the last save
 
+# %% ../nbs/22_training.ipynb #trn00013
 def _steps(run, batches, seed, log, bar, save_every):
     "Train to the end, giving back the number of steps done after each; what is saved is also logged."
     device, begun = run.accelerator.device, time.perf_counter()

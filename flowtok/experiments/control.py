@@ -101,7 +101,8 @@ def noise_loss(model: NoiseFlow, image, text,  # image (b,n,d), text (b,m,k)
 # %% ../../nbs/31_control.ipynb #d0d07776
 def control_config(p: Preset, n_tokens: int | None = None, latent_dim: int | None = None) -> FlowConfig:
     "Sizes of the control that has as many parameters as the flow of `p`, perhaps for another latent."
-    f = p.flow if n_tokens is None else replace(p.flow, n_tokens=n_tokens, latent_dim=latent_dim)
+    f = replace(p.flow, predicts="velocity")
+    if n_tokens is not None: f = replace(f, n_tokens=n_tokens, latent_dim=latent_dim)
     def size(cfg): return sum(q.numel() for q in NoiseFlow(cfg).parameters())
     target = sum(q.numel() for q in FlowTok(replace(p.flow, balance_width=0)).parameters())
     widths = [replace(f, width=w, mlp_width=4*w) for w in range(p.flow.width//2, p.flow.width + 1, f.heads)]
@@ -194,10 +195,13 @@ def train_method(method: dict,  # an entry of `METHODS`
     "Train one method; returns the trained model and the log."
     p, noise = preset("nano"), method.get("noise", False)
     pipe, tokenizer, cache = encoded_shapes(method.get("grid", False), n, tokenizer_steps)
-    cfg = replace(p.flow_loss, time_mean=0.0, time_zero=0.0) if noise else p.flow_loss
-    train = shorten(replace(p.train_flow, easy=0.4), method["steps"] if steps is None else steps)
+    cfg = replace(p.flow_loss, references=0)  # the recipe that the committed rows were measured with
+    if noise: cfg = replace(cfg, time_mean=0.0, time_zero=0.0)
+    train = replace(p.train_flow, batch=32, easy=0.4, easy_later=0.5)
+    train = shorten(train, method["steps"] if steps is None else steps)
     seed_all(seed)
-    model = NoiseFlow(control_config(p, *cache.mean.shape[1:])) if noise else FlowTok(replace(p.flow, balance_width=0))
+    if noise: model = NoiseFlow(control_config(p, *cache.mean.shape[1:]))
+    else: model = FlowTok(replace(p.flow, balance_width=0, predicts="velocity"))
     loss = noise_loss if noise else text_to_image_loss
     def objective(model, batch, draw, step):
         return loss(model, tokenizer.normalize(batch["mean"]), pipe.text_encoder(batch["ids"]), cfg, draw)
