@@ -18,7 +18,7 @@ from flowtok.evaluation import evaluate_captions, evaluate_shapes
 from flowtok.dit import DiT
 from flowtok.flow import draw_times, expected_end
 from flowtok.layers import KeepsStatistics
-from flowtok.lineage import PARTS, planned_preset
+from flowtok.lineage import PARTS, check_split, planned_preset
 from flowtok.model import FlowLossConfig, FlowTok, text_to_image_loss
 from flowtok.pipeline import Pipeline, load
 from flowtok.sampling import sample, sample_adaptive, time_grid
@@ -156,13 +156,23 @@ def test_a_floor_that_is_never_reached_is_refused():
 # --- plans
 
 @pytest.mark.parametrize("accumulate, direction, message", [
-    (32, "both", "leaves one sample a part .train_flow."), (32, "tokenizer", None), (16, "both", None), (3, "both", "does not divide"), (64, "i2t", "does not divide"),
+    (32, "both", "does not divide the batch of 16 images .train_autoencoder."), (32, "tokenizer", None), (32, "t2i", None), (16, "both", None), (3, "both", "does not divide"), (64, "i2t", "does not divide"),
     (0, "both", "--accumulate must be at least 1"), (2.5, "both", "whole number"), ("2", "both", "whole number")])
 def test_what_cannot_work_is_refused_before_the_first_step(accumulate, direction, message):
     plan = lambda: planned_preset("nano", 2, direction, accumulate)
     if message is None: assert plan().train_tokenizer.accumulate == accumulate
     else:
         with pytest.raises(ValueError, match=message): plan()
+
+
+def test_a_flow_needs_two_samples_a_part():
+    "The alignment loss compares captions."
+    p = preset("nano")
+    for accumulate, message in ((32, None), (64, "leaves one sample a part .train_flow.")):
+        cut = replace(p, train_flow=replace(p.train_flow, batch=64, accumulate=accumulate))
+        if message is None: check_split(cut, "train_flow")
+        else:
+            with pytest.raises(ValueError, match=message): check_split(cut, "train_flow")
 
 
 @pytest.mark.parametrize("name, processes", list(product(("nano", "B"), (1, 2, 3, 4, 5, 8))))
@@ -216,7 +226,8 @@ def test_an_option_of_evaluate_without_a_meaning(words, message, tmp_path, monke
 def test_data_shapes_is_the_judge(direction, file, numbers, tmp_path):
     "Its report has the entries of the committed ones; the record says how it was measured."
     cli.flowtok_evaluate("nano", samples=16, steps=1, out=str(tmp_path), data="shapes", direction=direction, device="cpu", guidance=0.0 if direction == "t2i" else None)
-    report, kept = (json.loads((folder/file).read_text()) for folder in (tmp_path, RESULTS/"nano-seed1"))
+    newest = RESULTS/("cure/nano-seed0" if direction == "t2i" else "nano-seed1")
+    report, kept = (json.loads((folder/file).read_text()) for folder in (tmp_path, newest))
     assert list(report) == list(kept) and list(report["record"]) == list(kept["record"])
     assert report[numbers].keys() == kept[numbers].keys()
     wanted = dict(seed=1000, samples=16, steps=1) | (dict(guidance=0) if direction == "t2i" else {})
