@@ -45,7 +45,7 @@ def _23_2(answer):  # a function: steps, share -> number of steps with easy capt
     for steps, easy in ((100, 0.4), (60, 0.0), (50, 0.5)):
         cfg = shorten(planned_preset("nano").train_flow, steps)
         from dataclasses import replace
-        cfg = replace(cfg, easy=easy, batch=4)
+        cfg = replace(cfg, easy=easy, easy_later=0.5, batch=4)
         class Cache:
             def __init__(self): self.easy, self.asked = torch.arange(8), []
             def __len__(self): return n
