@@ -231,10 +231,10 @@ class DistinctCaptions:
     def __init__(self, cache: LatentCache, seed: int = 0):  # of the order of the images
         self.cache = cache
         self.ids, self.number = torch.unique(cache.ids, dim=0, return_inverse=True)  # (u,n), and for each row (M,)
-        images = torch.repeat_interleave(torch.arange(len(cache)), cache.first.diff())
-        order = torch.randperm(len(images), generator=generator(seed, "references"), device="cpu")
+        self.image = torch.repeat_interleave(torch.arange(len(cache)), cache.first.diff())  # of each row
+        order = torch.randperm(len(self.image), generator=generator(seed, "references"), device="cpu")
         order = order[self.number[order].argsort(stable=True)]
-        self.images, counts = images[order], torch.bincount(self.number, minlength=len(self.ids))
+        self.images, counts = self.image[order], torch.bincount(self.number, minlength=len(self.ids))
         self.first = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
     def others(self, batch: dict, k: int, draw: torch.Generator) -> dict:

@@ -9,7 +9,7 @@ __all__ = ['ExactVelocity', 'handover', 'survival_report']
 import numpy as np
 import torch
 
-from ..data import LatentCache
+from ..data import DistinctCaptions, LatentCache
 from ..evaluation import along_the_flow, caption_set, confusion, nearest_caption, outcomes
 from ..pipeline import Pipeline
 from ..sampling import guided
@@ -19,12 +19,12 @@ class ExactVelocity:
     "The marginal velocity of a pipeline's text tokens and the pairs of a cache: tokens (b,n,d) and a time to (b,n,d)."
     @torch.no_grad()
     def __init__(self, pipe: Pipeline, cache: LatentCache):
-        texts, number = torch.unique(cache.ids, dim=0, return_inverse=True)
-        posteriors = [pipe.flow.project(pipe.text_encoder(ids.long())) for ids in texts.split(1024)]
-        flat = lambda part: torch.cat([getattr(q, part).flatten(1) for q in posteriors])[number]
-        images = torch.repeat_interleave(torch.arange(len(cache)), cache.first.diff())
+        distinct = DistinctCaptions(cache)
+        posteriors = [pipe.flow.project(pipe.text_encoder(ids.long())) for ids in distinct.ids.split(1024)]
+        flat = lambda part: torch.cat([getattr(q, part).flatten(1) for q in posteriors])[distinct.number]
+        self.captions = {tuple(ids) for ids in distinct.ids.tolist()}
         self.mean, self.std = flat("mean"), flat("std")  # of each pair (p,n*d)
-        self.end = pipe.image_tokenizer.normalize(cache.mean)[images].flatten(1)
+        self.end = pipe.image_tokenizer.normalize(cache.mean)[distinct.image].flatten(1)
 
     @torch.no_grad()
     def expected(self, x, t: float) -> torch.Tensor:
@@ -63,12 +63,11 @@ def survival_report(pipe: Pipeline, cache: LatentCache,  # of the images that th
                     n: int = 400, few: int = 200, seed: int = 1004) -> dict:
     """Of `n` captions of the data's mix: the share that starts nearest to itself, `outcomes` along the way,
     and confusions; of `few` that the cache has: the `handover`."""
-    captions = caption_set("mix", n, seed)
-    known = {tuple(row) for row in torch.unique(cache.ids, dim=0).tolist()}
+    captions, exact = caption_set("mix", n, seed), ExactVelocity(pipe, cache)
     ids = pipe.text_encoder.tokenize(captions).tolist()
-    shared = [t for t, row in zip(captions, ids) if tuple(row) in known][:few]
+    shared = [t for t, row in zip(captions, ids) if tuple(row) in exact.captions][:few]
     images = pipe.images(captions, seed=seed)
     return dict(nearest=nearest_caption(pipe, captions, seed), along=along_the_flow(pipe, captions, seed=seed),
                 confusion={a: confusion(images, captions, a) for a in ("kind", "colour")},
-                handover=handover(pipe, ExactVelocity(pipe, cache), shared, seed=seed),
+                handover=handover(pipe, exact, shared, seed=seed),
                 settings=dict(captions=n, shared=len(shared), seed=seed, guidance=pipe.preset.guidance))
