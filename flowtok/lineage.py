@@ -203,7 +203,15 @@ def take_over(pipe: Pipeline, source: Pipeline, parts: tuple[str, ...]):
     _adopt(pipe.text_encoder, source.text_encoder)
     pairs = dict(tokenizer=(pipe.image_tokenizer, source.image_tokenizer), flow=(pipe.flow, source.flow))
     for ours, theirs in (pairs[name] for name in parts):
-        if ours is not None: ours.load_state_dict(theirs.state_dict())
+        if ours is not None: ours.load_state_dict(_same_words(theirs.state_dict(), ours, pipe, source))
+
+def _same_words(state, ours, pipe, source):
+    "Weights with a row for each word that the model to start from knew, moved to the rows that `pipe` has them in."
+    mine, encoder, theirs = ours.state_dict(), pipe.text_encoder, source.text_encoder
+    for key in [k for k in state if k in mine and state[k].shape != mine[k].shape]:
+        mine[key][encoder.rows[theirs.vocabulary]] = state[key][theirs.rows[theirs.vocabulary]]
+        mine[key][-1], state[key] = state[key][-1], mine[key]
+    return state
 
 def _adopt(encoder, theirs):
     "Copy the weights of a text encoder; a word that it did not know gets a random vector as long as the others."

@@ -112,7 +112,8 @@ def train_text_to_image(pipe: Pipeline, cache: LatentCache, out: str | Path | No
     def loss(model, batch, noise, step):
         image, text = image_latents(pipe, batch, cfg, noise), pipe.text_encoder(batch["ids"])
         others = pipe.image_tokenizer.normalize(batch["others"]) if cfg.references else None
-        return objective(model, image, text, cfg, noise, others, batch.get("missing"))
+        words = pipe.text_encoder.rows[batch["ids"]] if p.flow.reader_depth else None
+        return objective(model, image, text, cfg, noise, others, batch.get("missing"), words)
     pipe.flow, log = fit(pipe.flow, loss, batches, p.train_flow, out, seed, device=device, title="text to image",
                          **kwargs)
     return log

@@ -222,18 +222,22 @@ class TextProjector(nn.Module):
         sizes = (cfg.text_width, cfg.text_heads, cfg.text_mlp_width, cfg.text_dropout)
         self.layers = nn.ModuleList(ProjectorLayer(*sizes) for _ in range(cfg.text_depth))
         self.out = nn.Linear(cfg.text_width, 2*cfg.latent_dim)
+        self.size = cfg.text_size
 
     def forward(self, text):
         for layer in self.layers: text = layer(text)
-        return DiagonalGaussian(*self.out(text).chunk(2, -1))
+        mean, logvar = self.out(text).chunk(2, -1)
+        if self.size: mean = self.size*F.rms_norm(mean, mean.shape[-2:])
+        return DiagonalGaussian(mean, logvar)
 
 # %% ../nbs/06_text.ipynb #79a10092
 def text_kl(posterior: DiagonalGaussian,  # (b,n,d)
-            form: str = "release") -> torch.Tensor:  # "release" or "plain"
+            form: str = "release") -> torch.Tensor:  # "release", "plain", or "width": sigma alone
     "Distance of the text tokens from a standard normal (b,), summed over the numbers of each caption."
     if form == "plain": return posterior.kl()
-    if form != "release": raise ValueError(f"unknown form of the KL term {form!r}: choose release or plain")
-    wall = (0.3*posterior.mean)**6
+    if form not in ("release", "width"):
+        raise ValueError(f"unknown form of the KL term {form!r}: choose release, plain or width")
+    wall = (0.3*posterior.mean)**6 if form == "release" else torch.zeros_like(posterior.mean)
     return 0.5*(wall + posterior.logvar.exp() - 1 - posterior.logvar).flatten(1).sum(1)
 
 # %% ../nbs/06_text.ipynb #5cf22372

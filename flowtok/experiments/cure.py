@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from ..core import rand, randn
 from ..flow import draw_times, expected_end, interpolate
 from ..layers import DiagonalGaussian
-from ..model import FlowTok, reroute
+from ..model import FlowTok, read_and_draw, reroute
 from ..text import alignment, cosine_loss, text_kl
 
 # %% ../../nbs/37_cure.ipynb #cur00005
 def tried(contrast: float = 0.0, mixed: float = 0.0, noise: float = 0.0, unrolled: float = 0.0,
           detached: bool = False, sigma: float | None = None, to_image: float = 0.0):
     "A loss with the arguments of `text_to_image_loss` that differs from it in what is named."
-    def loss(model: FlowTok, image, text, cfg, generator=None, others=None, missing=None) -> dict:
+    def loss(model: FlowTok, image, text, cfg, generator=None, others=None, missing=None, words=None) -> dict:
         posterior, b = model.project(text), len(image)
         if sigma: posterior = DiagonalGaussian(posterior.mean, torch.full_like(posterior.logvar, 2*math.log(sigma)))
         source, t = posterior.sample(generator), draw_times(b, cfg, generator, image.device)
@@ -34,13 +34,13 @@ def tried(contrast: float = 0.0, mixed: float = 0.0, noise: float = 0.0, unrolle
         if others is not None:
             gone = F.pad(missing | null[:, None], (1, 0))
             end = expected_end(x, t, posterior.mean, posterior.std, torch.cat([target[:, None], others], 1), gone)
-        v, left = model.velocity(x, t, null), (1 - at).clamp(min=0.1)
+        (v, read), left = read_and_draw(model, x, t, null, words), (1 - at).clamp(min=0.1)
         flow = (v - (end - x)/left).square().flatten(1).mean(1)
         away = (v - (target.roll(1, 0) - x)/left).square().flatten(1).mean(1) if contrast else 0.0
         weighed = flow - contrast*away
         total = model.balance(weighed, posterior.mean, t, null) if model.balance else weighed.mean()
         total = total + cfg.kl_weight*text_kl(posterior, cfg.kl).mean()
-        total = total + cfg.align_weight*alignment(model.align, source, text, cfg)
+        total = total + cfg.align_weight*alignment(model.align, source, text, cfg) + cfg.read_weight*read
         if to_image: total = total + to_image*cosine_loss(posterior.mean, image)
         return dict(loss=total, flow=flow.mean().detach(), sigma=posterior.std.mean().detach())
     return loss
