@@ -8,7 +8,7 @@ __all__ = ['ids_to_text', 'CaptionConfig', 'TextDecoder', 'read_words', 'TextAut
 
 # %% ../nbs/10_image_to_text.ipynb #6f87c522
 import html, re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -168,7 +168,7 @@ class Captioner(nn.Module):
     "Text autoencoder and the velocity network that carries image tokens to its text tokens."
     def __init__(self, flow: FlowConfig, cfg: CaptionConfig, context: int, vocabulary: int):
         super().__init__()
-        self.text, self.dit = TextAutoencoder(flow, cfg, context, vocabulary), DiT(replace(flow, reader_depth=0))
+        self.text, self.dit = TextAutoencoder(flow, cfg, context, vocabulary), DiT(flow)
 
     def velocity(self, z, t, null=None):  # image tokens (b,n,d), time (b,), and an indicator that is not used here
         "Velocity (b,n,d): this direction is trained without null samples, so guidance changes nothing."

@@ -101,17 +101,17 @@ class Reader(nn.Module):
     "Which word tokens (b,n,d) on their way at time (b,) carry at each place: logits (b,n,words)."
     def __init__(self, cfg: FlowConfig, words: int):
         super().__init__()
+        if words < 1: raise ValueError("a reader has to know how many words there are: pass words, at least 1")
         self.embed = nn.Linear(cfg.latent_dim, cfg.width)
         self.register_buffer("positions", sincos_positions(cfg.n_tokens, cfg.width), persistent=False)
         self.time = TimestepEmbedder(cfg.width)
         self.blocks = nn.ModuleList(DiTBlock(cfg.width, cfg.heads, cfg.mlp_width) for _ in range(cfg.reader_depth))
         for block in self.blocks:  # so few blocks may begin with open gates
-            nn.init.zeros_(block.ada[1].weight)
-            nn.init.constant_(block.ada[1].bias, 0.0)
-            nn.init.constant_(block.ada[1].bias.data.view(6, -1)[2::3], 1.0)
+            for p in block.ada[1].parameters(): nn.init.zeros_(p)
+            nn.init.ones_(block.ada[1].bias.data.view(6, -1)[2::3])
         self.out = nn.Linear(cfg.width, words)
-        self.vectors = nn.Parameter(torch.randn(words, cfg.text_width))
-        self.register_buffer("places", sincos_positions(cfg.n_tokens, cfg.text_width), persistent=False)
+        self.register_buffer("vectors", torch.zeros(words, cfg.text_width))
+        self.register_buffer("places", torch.zeros(cfg.n_tokens, cfg.text_width))
         sizes = (cfg.text_width, cfg.text_heads, cfg.text_mlp_width, cfg.text_dropout)
         self.layers = nn.ModuleList(ProjectorLayer(*sizes) for _ in range(cfg.context_depth))
 
@@ -120,32 +120,36 @@ class Reader(nn.Module):
         for block in self.blocks: y = block(y, c)
         return self.out(y)
 
-    def meaning(self, said) -> torch.Tensor:  # logits (b,n,words)
+    def learn_words(self, vectors, places):  # (words,c), (n,c), which the text encoder adds and normalises
+        "Take over what the text encoder knows of its words."
+        self.vectors.copy_(vectors)
+        self.places.copy_(places)
+
+    def features(self, said) -> torch.Tensor:  # logits (b,n,words)
         "Text features (b,n,c) of the words that are to be expected."
-        y = said.softmax(-1) @ self.vectors + self.places
-        for layer in self.layers: y = layer(y)
-        return y
+        return F.layer_norm(said.softmax(-1) @ self.vectors + self.places, self.places.shape[-1:])
+
+    def context(self, features) -> torch.Tensor:  # (b,n,c)
+        "What the blocks look at (b,n,c)."
+        for layer in self.layers: features = layer(features)
+        return features
 
 # %% ../nbs/07_dit.ipynb #30bec1c3
 class DiT(nn.Module):
     "Velocity network of FlowTok: tokens (b,n,d), time and null indicator (b,) to velocity (b,n,d)."
-    def __init__(self, cfg: FlowConfig,
-                 words: int = 0):  # that its reader tells apart, if `cfg.reader_depth` asks for one
+    def __init__(self, cfg: FlowConfig, looks: bool = False):  # at a context, by cross-attention
         super().__init__()
         if cfg.predicts not in ("velocity", "end"):
             raise ValueError(f"unknown output {cfg.predicts!r} of a velocity network: choose velocity or end")
-        if cfg.reader_depth and words < 1:
-            raise ValueError("a network that reads (reader_depth) has to know how many words there are: pass words")
         self.predicts = cfg.predicts
         self.embed = nn.Linear(cfg.latent_dim, cfg.width)
         self.register_buffer("positions", sincos_positions(cfg.n_tokens, cfg.width), persistent=False)
         self.time, self.null = TimestepEmbedder(cfg.width), nn.Embedding(2, cfg.width)
         sizes = (cfg.width, cfg.heads, cfg.mlp_width)
-        block = (lambda: CrossBlock(*sizes, cfg.text_width)) if cfg.reader_depth else lambda: DiTBlock(*sizes)
+        def block(): return CrossBlock(*sizes, cfg.text_width) if looks else DiTBlock(*sizes)
         self.blocks = nn.ModuleList(block() for _ in range(cfg.depth))
         self.final = FinalLayer(cfg.width, cfg.latent_dim)
         self._initialise()
-        self.reader = Reader(cfg, words) if cfg.reader_depth else None
 
     def _initialise(self):
         "Xavier for linear layers, N(0, 0.02) for time and null, zero for every knob and for the output."
@@ -161,11 +165,11 @@ class DiT(nn.Module):
                 x,  # tokens (b,n,d), of any precision: the weights compute in theirs, the answer has that of `x`
                 t,  # time in [0,1], (b,); or fewer, each for a run of samples that share it
                 null=None,  # bool, as many as times: True asks for any image; None is all False
-                said=None) -> torch.Tensor:  # what the reader has said of `x`, where it was asked already
+                context=None,  # (b,m,text_width), for blocks that look at one
+                text=None) -> torch.Tensor:  # what of `x` is text (b,n,d): the blocks see `x` without it
         null = torch.zeros(len(t), dtype=torch.long, device=x.device) if null is None else null.long()
-        c, seen = self.time(t) + self.null(null), ()
-        if self.reader: seen = (self.reader.meaning(self.reader(x, t) if said is None else said),)
-        y = self.embed(x.to(self.embed.weight.dtype)) + self.positions
-        for block in self.blocks: y = block(y, c, *seen)
+        c, look = self.time(t) + self.null(null), () if context is None else (context,)
+        y = self.embed((x if text is None else x - text).to(self.embed.weight.dtype)) + self.positions
+        for block in self.blocks: y = block(y, c, *look)
         out = self.final(y, c).to(x.dtype)
         return out if self.predicts == "velocity" else velocity_to(out, x, t)

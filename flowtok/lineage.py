@@ -204,6 +204,7 @@ def take_over(pipe: Pipeline, source: Pipeline, parts: tuple[str, ...]):
     pairs = dict(tokenizer=(pipe.image_tokenizer, source.image_tokenizer), flow=(pipe.flow, source.flow))
     for ours, theirs in (pairs[name] for name in parts):
         if ours is not None: ours.load_state_dict(_same_words(theirs.state_dict(), ours, pipe, source))
+    if pipe.flow and pipe.flow.reader: pipe.flow.reader.learn_words(*pipe.text_encoder.word_vectors())
 
 def _same_words(state, ours, pipe, source):
     "Weights with a row for each word that the model to start from knew, moved to the rows that `pipe` has them in."

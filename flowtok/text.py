@@ -162,6 +162,15 @@ def unknown_words(self: TextEncoder, text: str) -> list[str]:
     return [w for w in words if not set(_words(composed(w))) <= known]
 
 @patch
+@torch.no_grad()
+def word_vectors(self: TextEncoder) -> tuple[torch.Tensor, torch.Tensor]:
+    "Vectors of its words and of their places, (words,c) and (n,c): their sums, normalised, are the features."
+    if self.cfg.backend != "open_clip" or self.cfg.depth:
+        raise ValueError("only an encoder without a transformer (TextConfig.depth=0) has features word by word: "
+                         "a flow with a reader (reader_depth) needs such a one")
+    return self.tower.token_embedding.weight, self.tower.positional_embedding
+
+@patch
 def ids(self: TextEncoder, words):
     "Token ids of words, which are places in the vocabulary."
     return words if self.vocabulary is None else torch.tensor(self.vocabulary, device=words.device)[words]

@@ -18,7 +18,7 @@ from flowtok.evaluation import evaluate_captions, evaluate_shapes
 from flowtok.dit import DiT
 from flowtok.flow import draw_times, expected_end
 from flowtok.layers import KeepsStatistics
-from flowtok.lineage import PARTS, check_split, planned_preset
+from flowtok.lineage import PARTS, check_split, planned_preset, take_over
 from flowtok.model import FlowLossConfig, FlowTok, text_to_image_loss
 from flowtok.pipeline import Pipeline, load
 from flowtok.sampling import sample, sample_adaptive, time_grid
@@ -112,7 +112,7 @@ def test_weight_decay_reaches_what_its_name_says():
     names = {n for n, p in tokenizer.named_parameters() if id(p) in decayed(tokenizer, "matrices")}
     assert not [n for n in names if any(w in n for w in ("latent", "positions", "mask", "bias", "ln_")) and "latent_in.weight" not in n]
     assert names == {n for n, p in tokenizer.named_parameters() if n.endswith("weight") and "ln_" not in n}
-    flow = FlowTok(preset("nano").flow)
+    flow = FlowTok(preset("nano").flow, words=8)
     assert {n for n, p in flow.named_parameters() if id(p) in decayed(flow, "matrices") and p.ndim < 2} == set()
     assert "dit.null.weight" not in {n for n, p in flow.named_parameters() if id(p) in decayed(flow, "matrices")}
     assert len(decayed(flow, "all")) == len(list(flow.parameters()))
@@ -138,7 +138,7 @@ def test_decay_shrinks_what_has_no_gradient():
 
 def test_the_balance_head_shortens_no_step_of_the_flow():
     "Its gradient is clipped by itself."
-    model = FlowTok(preset("nano").flow)
+    model = FlowTok(preset("nano").flow, words=8)
     run = Run(model, None, TrainConfig(1, 1, 0.1, clip=1.0))
     for name, p in run.model.named_parameters(): p.grad = torch.full_like(p, 100.0 if "balance" in name else 1e-6)
     largest = run.clip()
@@ -263,7 +263,7 @@ def test_captions_that_are_counted_wrong_are_not_mixed_up():
 
 def test_a_network_that_predicts_the_end_is_saved_as_one(tmp_path):
     "The same weights mean another thing as velocities; a model must come back as what it was."
-    p = replace(preset("nano"), direction="t2i")
+    p = replace(preset("nano"), direction="t2i", flow=replace(preset("nano").flow, reader_depth=0))
     torch.manual_seed(0)
     pipe = Pipeline(asdict(p), vocabulary_of(tokenize(["a red circle"], 16)))
     nn.init.normal_(pipe.flow.dit.final.linear.weight, std=0.1)
@@ -275,6 +275,66 @@ def test_a_network_that_predicts_the_end_is_saved_as_one(tmp_path):
     plain.load_state_dict(pipe.flow.dit.state_dict())
     assert torch.allclose((plain(x, t) - x)/(1 - t)[:, None, None], pipe.velocity(x, t), atol=1e-5)
     with pytest.raises(ValueError, match="choose velocity or end"): DiT(replace(p.flow, predicts="x1"))
+
+
+# --- a network that reads before it draws
+
+def _reading(captions, seed=0):
+    "A pipeline with a reader whose weights are not zero anywhere, and these words."
+    torch.manual_seed(seed)
+    pipe = Pipeline(asdict(replace(preset("nano"), direction="t2i")), vocabulary_of(tokenize(captions, 16)))
+    for w in (*(b.cross.proj.weight for b in pipe.flow.dit.blocks), pipe.flow.dit.final.linear.weight): nn.init.normal_(w, std=0.1)
+    return pipe
+
+
+def test_a_reader_knows_words_as_the_text_encoder_does(tmp_path):
+    "What it expects of a caption that it is sure of is the caption's own features, and its own text is what is taken out."
+    pipe = _reading(["a red circle", "a blue star"])
+    flow, ids = pipe.flow, pipe.text_encoder.tokenize(["a blue circle", "a red star"])
+    text, sure = pipe.text_encoder(ids), 1e4*nn.functional.one_hot(pipe.text_encoder.rows[ids], flow.reader.out.out_features).float()
+    assert torch.equal(flow.reader.features(sure), text)
+    x, t = torch.randn(2, 16, 16), torch.tensor([0.0, 0.6])
+    left = (1 - t)[:, None, None]
+    plain = flow.dit(x - left*flow.project(text).mean, t, context=flow.reader.context(text))  # ends at its own x + left*v
+    ours = flow.velocity(x, t, None, sure)
+    assert torch.allclose(x + left*ours, x - left*flow.project(text).mean + left*plain, atol=1e-5)
+    pipe.save(tmp_path)
+    back = load(tmp_path, device="cpu")
+    assert torch.equal(back.velocity(x, t), pipe.velocity(x, t)) and not torch.equal(back.velocity(x, t), ours)
+
+
+def test_one_time_for_all_samples_means_the_same():
+    "As the sampler asks: one time and one indicator for a run of samples."
+    pipe, x = _reading(["a red circle"]), torch.randn(4, 16, 16)
+    t, null = torch.full((4,), 0.3), torch.tensor([False, False, True, True])
+    assert torch.allclose(pipe.velocity(x, t[:2], null[[0, 2]]), pipe.velocity(x, t, null), atol=1e-5)
+
+
+def test_words_keep_what_was_learnt_of_them_when_more_come():
+    "Rows of the vocabulary move when words come in between; none may end up with another word's weights."
+    old, new = _reading(["a red circle"], 0), _reading(["a red circle", "blue star"], 1)
+    take_over(new, old, ("tokenizer", "flow"))
+    ids, x, t = new.text_encoder.tokenize(["a red circle", "red circle"]), torch.randn(2, 16, 16), torch.tensor([0.2, 0.7])
+    before, after = old.flow.reader(x, t), new.flow.reader(x, t)
+    for word in ids.unique().tolist(): assert torch.allclose(after[..., new.text_encoder.rows[word]], before[..., old.text_encoder.rows[word]], atol=1e-6)
+    sure = 1e4*nn.functional.one_hot(new.text_encoder.rows[ids], after.shape[-1]).float()
+    assert torch.equal(new.flow.reader.features(sure), new.text_encoder(ids)) and torch.equal(new.text_encoder(ids), old.text_encoder(ids))
+
+
+def test_the_loss_teaches_to_read():
+    "Gradients of the cross-entropy reach the reader; without words there is no such term."
+    pipe = _reading(["a red circle", "a blue star"])
+    ids = pipe.text_encoder.tokenize(["a red circle", "a blue star"])
+    def terms(words): return text_to_image_loss(pipe.flow, torch.randn(2, 16, 16), pipe.text_encoder(ids), FlowLossConfig(null_prob=0.0), torch.Generator().manual_seed(0), words=words)
+    with_words = terms(pipe.text_encoder.rows[ids])
+    with_words["loss"].backward()
+    assert with_words["read"] > 0 and pipe.flow.reader.out.weight.grad.abs().max() > 0 and "read" not in terms(None)
+
+
+def test_a_reader_is_refused_where_it_cannot_work():
+    with pytest.raises(ValueError, match="how many words there are"): FlowTok(preset("nano").flow)
+    p = replace(preset("nano"), text=replace(preset("nano").text, depth=2))
+    with pytest.raises(ValueError, match="without a transformer"): Pipeline(asdict(p), [320, 321])
 
 
 def test_the_expected_end_is_a_mean_over_lines():
@@ -293,7 +353,7 @@ def test_the_expected_end_is_a_mean_over_lines():
 def test_null_samples_keep_their_own_end():
     "They are sent to any image, so the images of their caption say nothing about them."
     torch.manual_seed(0)
-    model, image, text = FlowTok(preset("nano").flow), torch.randn(6, 16, 16), torch.randn(6, 16, 128)
+    model, image, text = FlowTok(preset("nano").flow, words=8), torch.randn(6, 16, 16), torch.randn(6, 16, 128)
     nn.init.normal_(model.dit.final.linear.weight, std=0.1)
     others, missing = image[:, None] + 0.3*torch.randn(6, 3, 16, 16), torch.zeros(6, 3, dtype=torch.bool)
     def flow(null, *more): return text_to_image_loss(model, image, text, FlowLossConfig(null_prob=null), torch.Generator().manual_seed(1), *more)["flow"].item()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from ..core import rand, randn
 from ..flow import draw_times, expected_end, interpolate
 from ..layers import DiagonalGaussian
-from ..model import FlowTok, read_and_draw, reroute
+from ..model import FlowTok, reroute, velocity_and_reading
 from ..text import alignment, cosine_loss, text_kl
 
 # %% ../../nbs/37_cure.ipynb #cur00005
@@ -34,7 +34,7 @@ def tried(contrast: float = 0.0, mixed: float = 0.0, noise: float = 0.0, unrolle
         if others is not None:
             gone = F.pad(missing | null[:, None], (1, 0))
             end = expected_end(x, t, posterior.mean, posterior.std, torch.cat([target[:, None], others], 1), gone)
-        (v, read), left = read_and_draw(model, x, t, null, words), (1 - at).clamp(min=0.1)
+        (v, read), left = velocity_and_reading(model, x, t, null, words), (1 - at).clamp(min=0.1)
         flow = (v - (end - x)/left).square().flatten(1).mean(1)
         away = (v - (target.roll(1, 0) - x)/left).square().flatten(1).mean(1) if contrast else 0.0
         weighed = flow - contrast*away
