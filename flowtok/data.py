@@ -8,6 +8,7 @@ __all__ = ['COMPRESSED', 'find_tars', 'open_data', 'Images', 'Shuffled', 'Shuffl
 
 # %% ../nbs/21_data.ipynb #dat1c002
 import glob, json, os, warnings
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -198,11 +199,22 @@ class LatentCache(Dataset):
 
     def batch(self,
               index,  # which images, (b,)
-              generator: torch.Generator) -> dict:  # draws the caption of each image
+              generator: torch.Generator,  # draws the caption of each image
+              shortest: float = 0.0) -> dict:  # share of the images that come with their shortest caption
         "Dict of mean, logvar (b,n,d), ids (b,n) and the `row` (b,) of `ids` that they are."
         start, count = self.first[index], self.first[index + 1] - self.first[index]
         pick = (rand(len(index), generator=generator)*count).long().clamp(max=count - 1)
-        return self._pairs(index, start + pick)
+        rows = start + pick
+        if shortest:
+            rows = torch.where(rand(len(index), generator=generator) < shortest, self._shortest[index], rows)
+        return self._pairs(index, rows)
+
+    @cached_property
+    def _shortest(self):
+        "The row of the shortest caption of each image (N,), the first of several."
+        row, owner = torch.arange(len(self.ids)), torch.arange(len(self)).repeat_interleave(self.first.diff())
+        key = (self.ids != 0).sum(1)*len(row) + row
+        return torch.zeros(len(self), dtype=key.dtype).scatter_reduce(0, owner, key, "amin", include_self=False) % len(row)
 
     def _pairs(self, index, rows): return self.images(index) | dict(row=rows, ids=self.ids[rows].long())
 

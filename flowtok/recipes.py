@@ -81,7 +81,7 @@ def pairs_of(cache: LatentCache, cfg: TrainConfig, seed: int):
     def batches(step):
         again = int((step + 1)*cfg.easy_later) > int(step*cfg.easy_later)
         if easy and (step < cfg.easy*cfg.steps or again): return cache.easy_batch(easy(step))
-        return cache.batch(order(step), generator(seed, "caption", step))
+        return cache.batch(order(step), generator(seed, "caption", step), cfg.shortest)
     return batches
 
 def image_latents(pipe: Pipeline, batch: dict, cfg: FlowLossConfig, noise: torch.Generator) -> torch.Tensor:
