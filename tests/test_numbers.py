@@ -13,7 +13,7 @@ from flowtok import benchmarks, cli, recipes
 from flowtok.benchmarks import evaluate_tokenizer, fid
 from flowtok.config import preset
 from flowtok.core import generator
-from flowtok.data import Images
+from flowtok.data import Images, LatentCache
 from flowtok.evaluation import evaluate_captions, evaluate_shapes
 from flowtok.dit import DiT
 from flowtok.flow import draw_times, expected_end
@@ -257,6 +257,15 @@ def test_captions_that_are_counted_wrong_are_not_mixed_up():
     def encode(x): return ImageTokenizer(preset("nano").tokenizer).encode(x)
     with pytest.raises(ValueError, match="Longer disagree"):
         encode_dataset(Images(Longer(4), progress=False), encode, lambda texts: torch.zeros(len(texts), 3), progress=False)
+
+
+def test_the_shortest_caption_is_that_of_its_own_image():
+    ids, first = torch.tensor([[1, 2, 3], [1, 0, 0], [1, 2, 0], [5, 6, 0], [5, 7, 0], [9, 9, 9]]), torch.tensor([0, 3, 5, 6])
+    cache = LatentCache(torch.zeros(3, 1, 1), torch.zeros(3, 1, 1), ids, first)
+    assert cache.batch(torch.tensor([2, 0, 1, 0]), generator(0), 1.0)["row"].tolist() == [5, 1, 3, 1]
+    drawn = torch.stack([cache.batch(torch.arange(3), generator(i), 0.4)["row"] for i in range(400)])
+    assert (drawn[:, 0] == 1).float().mean().item() == pytest.approx(0.4 + 0.6/3, abs=0.1)  # four standard deviations
+    assert set(drawn[:, 0].tolist()) == {0, 1, 2} and set(drawn[:, 1].tolist()) == {3, 4}
 
 
 # --- ends instead of velocities
