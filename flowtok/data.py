@@ -8,7 +8,6 @@ __all__ = ['COMPRESSED', 'find_tars', 'open_data', 'Images', 'Shuffled', 'Shuffl
 
 # %% ../nbs/21_data.ipynb #dat1c002
 import glob, json, os, warnings
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -186,16 +185,13 @@ class LatentCache(Dataset):
         self.mean, self.logvar, self.ids, self.first, self.easy = mean, logvar, ids, first, easy
         self.origin, self._fingerprint = origin or {}, fingerprint or {}
         self.most = int(first.diff().max())  # captions of an image
+        self._short = None
 
     def __len__(self): return len(self.mean)
 
     def fingerprint(self) -> dict:
         "What tells the captions and images that were encoded from others."
         return self._fingerprint
-
-    def captions(self, n: int) -> list[str]:
-        "The first caption of each of `n` images, again from the start where there are fewer."
-        return ids_to_text(self.ids[self.first[torch.arange(n) % len(self)]])
 
     def batch(self,
               index,  # which images, (b,)
@@ -206,21 +202,30 @@ class LatentCache(Dataset):
         pick = (rand(len(index), generator=generator)*count).long().clamp(max=count - 1)
         rows = start + pick
         if shortest:
-            rows = torch.where(rand(len(index), generator=generator) < shortest, self._shortest[index], rows)
+            rows = torch.where(rand(len(index), generator=generator) < shortest, self.shortest()[index], rows)
         return self._pairs(index, rows)
-
-    @cached_property
-    def _shortest(self):
-        "The row of the shortest caption of each image (N,), the first of several."
-        row, owner = torch.arange(len(self.ids)), torch.arange(len(self)).repeat_interleave(self.first.diff())
-        key = (self.ids != 0).sum(1)*len(row) + row
-        return torch.zeros(len(self), dtype=key.dtype).scatter_reduce(0, owner, key, "amin", include_self=False) % len(row)
 
     def _pairs(self, index, rows): return self.images(index) | dict(row=rows, ids=self.ids[rows].long())
 
     def images(self, index) -> dict:
         "Dict of index (b,), mean and logvar (b,n,d)."
         return dict(index=index, mean=self.mean[index].to(torch.float32), logvar=self.logvar[index].to(torch.float32))
+
+# %% ../nbs/21_data.ipynb #dat0sh01
+@patch
+def captions(self: LatentCache, n: int) -> list[str]:
+    "The first caption of each of `n` images, again from the start where there are fewer."
+    return ids_to_text(self.ids[self.first[torch.arange(n) % len(self)]])
+
+@patch
+def shortest(self: LatentCache) -> torch.Tensor:
+    "The row of the shortest caption of each image (N,), the first of several."
+    if self._short is None:
+        row, owner = torch.arange(len(self.ids)), torch.arange(len(self)).repeat_interleave(self.first.diff())
+        key = (self.ids != 0).sum(1)*len(row) + row
+        least = torch.zeros(len(self), dtype=key.dtype).scatter_reduce(0, owner, key, "amin", include_self=False)
+        self._short = least % len(row)
+    return self._short
 
 # %% ../nbs/21_data.ipynb #dat00014
 @patch

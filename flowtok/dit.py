@@ -166,10 +166,10 @@ class DiT(nn.Module):
                 t,  # time in [0,1], (b,); or fewer, each for a run of samples that share it
                 null=None,  # bool, as many as times: True asks for any image; None is all False
                 context=None,  # (b,m,text_width), for blocks that look at one
-                text=None) -> torch.Tensor:  # what of `x` is text (b,n,d): the blocks see `x` without it
+                taken=None) -> torch.Tensor:  # what is taken out of `x` (b,n,d) before the blocks see it
         null = torch.zeros(len(t), dtype=torch.long, device=x.device) if null is None else null.long()
         c, look = self.time(t) + self.null(null), () if context is None else (context,)
-        y = self.embed((x if text is None else x - text).to(self.embed.weight.dtype)) + self.positions
+        y = self.embed((x if taken is None else x - taken).to(self.embed.weight.dtype)) + self.positions
         for block in self.blocks: y = block(y, c, *look)
         out = self.final(y, c).to(x.dtype)
         return out if self.predicts == "velocity" else velocity_to(out, x, t)

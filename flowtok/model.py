@@ -110,6 +110,7 @@ def text_to_image_loss(model: FlowTok,
     terms = dict(flow=flow.mean(), kl=kl, align=align, sigma=posterior.std.mean()) | (read if words is not None else {})
     return dict(loss=loss) | {k: v.detach() for k, v in terms.items()} | loss_by_time(flow, t)
 
+# %% ../nbs/09_text_to_image.ipynb #rd090001
 def velocity_and_reading(model: FlowTok, x, t, null,  # tokens (b,n,d), time (b,), null indicator (b,)
                          words=None) -> tuple:  # of the captions (b,n), if the network is to be taught to read them
     "The velocity (b,n,d), and the cross-entropy of what is read; it counts less where little of a caption is left."

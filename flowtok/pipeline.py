@@ -47,7 +47,7 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
         self.image_tokenizer = ImageTokenizer(p.tokenizer)
         self.text_encoder = TextEncoder(p.text, vocabulary, pretrained)
         draws, tells = p.direction in ("t2i", "both"), p.caption and p.direction in ("i2t", "both")
-        self.flow = FlowTok(p.flow, self.text_encoder.size + 1) if draws else None
+        self.flow = FlowTok(p.flow, self.text_encoder.rows_known) if draws else None
         if draws and self.flow.reader: self.flow.reader.learn_words(*self.text_encoder.word_vectors())
         self.captioner = Captioner(p.flow, p.caption, p.text.context, self.text_encoder.size) if tells else None
         self.register_load_state_dict_pre_hook(_old_names)

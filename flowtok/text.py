@@ -125,7 +125,7 @@ class TextEncoder(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
             words = 49408 if self.vocabulary is None else len(self.vocabulary) + 1
-            self.tower = build(cfg, words, pretrained)
+            self.tower, self.rows_known = build(cfg, words, pretrained), words
         self.tower.requires_grad_(False).eval()
         rows = torch.arange(49408)
         if self.vocabulary is not None:

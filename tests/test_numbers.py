@@ -342,6 +342,8 @@ def test_the_loss_teaches_to_read():
 
 def test_a_reader_is_refused_where_it_cannot_work():
     with pytest.raises(ValueError, match="how many words there are"): FlowTok(preset("nano").flow)
+    everything = Pipeline(asdict(replace(preset("nano"), direction="t2i")))  # every word there is: 49,408
+    assert everything.flow.reader.out.out_features == len(everything.text_encoder.word_vectors()[0])
     p = replace(preset("nano"), text=replace(preset("nano").text, depth=2))
     with pytest.raises(ValueError, match="without a transformer"): Pipeline(asdict(p), [320, 321])
 

@@ -49,7 +49,9 @@ class NoiseFlow(DiT):
 
     def velocity(self, x, t, context, null) -> torch.Tensor:
         context = torch.where(null[:, None, None], self.no_text.to(context.dtype), context)
-        return self(x, t, context=context)
+        c, x = self.time(t), self.embed(x) + self.positions
+        for block in self.blocks: x = block(x, c, context)
+        return self.final(x, c)
 
     @torch.no_grad()
     def draw(self, text, noise, steps: int = 20, guidance: float = 1.0) -> torch.Tensor:
