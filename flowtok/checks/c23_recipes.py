@@ -50,7 +50,7 @@ def _23_2(answer):  # a function: steps, share -> number of steps with easy capt
             def __init__(self): self.easy, self.asked = torch.arange(8), []
             def __len__(self): return n
             def easy_batch(self, i): self.asked.append(True)
-            def batch(self, i, draw): self.asked.append(False)
+            def batch(self, i, draw, shortest): self.asked.append(False)
         cache = Cache()
         batches = pairs_of(cache, cfg, 0)
         for s in range(steps): batches(s)
