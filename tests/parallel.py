@@ -29,7 +29,7 @@ def tiny(steps):
     p = preset("nano")
     short = dict(steps=steps, muon_lr=0.0, warmup=5, batch=16)
     return replace(p, tokenizer=replace(p.tokenizer, enc_width=32, enc_depth=1, enc_heads=2, dec_width=32, dec_depth=1, dec_heads=2),
-                   text=replace(p.text, width=32, depth=1, heads=2),
+                   text=replace(p.text, width=32, heads=2),
                    flow=replace(p.flow, width=32, depth=1, heads=2, mlp_width=64, text_width=32, text_depth=1, text_heads=2, text_mlp_width=64, align_width=32, balance_width=32),
                    caption=replace(p.caption, width=32, depth=1, heads=2), tokenizer_loss=replace(p.tokenizer_loss, adversarial_weight=0.1, adversarial_start=steps//5, widths=(8, 16, 16)),
                    **{part: replace(getattr(p, part), **short) for part in PARTS})
