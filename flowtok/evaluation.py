@@ -236,7 +236,7 @@ def along_the_flow(pipe, captions: list[str], frames: int = 11,  # times from t=
     guidance = pipe.preset.guidance if guidance is None else guidance
     features, z = pipe.encode_text(captions, seed)
     field, result = guided(pipe.velocity, guidance), {}
-    path = sample(pipe.velocity, z, steps, guidance, shared=True, trajectory=True)
+    path = pipe.walk(z, steps, guidance, seed, trajectory=True)
     for k in np.linspace(0, steps, frames).round().astype(int):
         t = torch.full((len(z),), k/steps, device=z.device)
         end = path[k] + (1 - k/steps)*field(path[k], t) if k < steps else path[k]
@@ -273,8 +273,10 @@ def _carried(pipe, captions, steps, guidance, seed, method):
     features, z = pipe.encode_text(captions, seed)
     if method == "adaptive": z, calls = sample_adaptive(pipe.velocity, z, guidance, tolerance=steps)
     else:
-        z = sample(pipe.velocity, z, steps, guidance, method=method, shared=True)
-        calls = steps*(2 if method == "heun" else 1)
+        heun = method == "heun"
+        z = (sample(pipe.velocity, z, steps, guidance, method=method, shared=True) if heun else
+             pipe.walk(z, steps, guidance, seed, eta=float(method == "renewed")))
+        calls = steps*(2 if heun else 1)
     return pipe.decode(z, features), calls*(1 if guidance == 1 else 2)
 
 def sampling_row(pipe,

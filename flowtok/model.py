@@ -48,6 +48,13 @@ class FlowTok(nn.Module):
         "The velocity network: tokens (b,n,d), time (b,) and null indicator (b,) to velocity (b,n,d)."
         return self.read_and_draw if self.reader else self.dit
 
+    def source(self, x, t) -> DiagonalGaussian:  # tokens (b,n,d) at time (b,), or one time for all
+        "The distribution (b,n,d) that a path through `x` began in, as the network reads it."
+        if self.reader is None:
+            raise ValueError("only a network that reads (FlowConfig.reader_depth) can tell where a path began: "
+                             "draw no noise anew, eta=0")
+        return self.project(self.reader.features(self.reader(x, t)))
+
     def read_and_draw(self, x, t, null=None,  # as for a DiT
                       said=None) -> torch.Tensor:  # what the reader has said of `x`, where it was asked already
         "Velocity (b,n,d) of a network that reads the words off `x` before it draws."

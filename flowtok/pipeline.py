@@ -30,7 +30,7 @@ from .model import FlowTok
 from .pictures import to_pil, to_tensor
 from .records import telling_full
 from .released import load_released
-from .sampling import sample
+from .sampling import renewing, sample
 from .text import TextEncoder
 from .tokenizer import ImageTokenizer
 
@@ -137,23 +137,42 @@ def decode(self: Pipeline, z, features=None) -> torch.Tensor:
 
 # %% ../nbs/24_pipeline.ipynb #3d49bd95
 @patch
+@torch.no_grad()
+def walk(self: Pipeline,
+         z,  # text tokens (b,n,d)
+         steps: int = 20,  # Euler steps
+         guidance: float | None = None,  # 1 is off; None takes the preset's
+         seed: int = 0,  # of the noise that is drawn anew
+         batch: int = 256,  # samples at a time
+         eta: float | None = None,  # share of that noise: 0 is none; None takes the preset's
+         trajectory: bool = False) -> torch.Tensor:
+    "Image tokens (b,n,d) at the end of the flow from `z`; with `trajectory`, every point on the way (steps+1,b,n,d)."
+    p, flow, steps = self.preset, self.drawing(), whole_number(steps, "steps", 1)
+    guidance, eta = p.guidance if guidance is None else guidance, p.eta if eta is None else eta
+    fresh = _each(lambda g: normal((steps, *z.shape[1:]), g), seed, "anew", len(z)).to(z.device) if eta else z
+    def part(x, noise):
+        renew = renewing(flow.source, noise.transpose(0, 1), eta) if eta else None
+        return sample(flow.velocity, x, steps, guidance, p.grid, shared=True, trajectory=trajectory, renew=renew)
+    return torch.cat([part(*p) for p in zip(z.split(batch), fresh.split(batch))], 1 if trajectory else 0)
+
+@patch
 def images(self: Pipeline,
            captions: list[str] | str,
            steps: int = 20,  # Euler steps
            guidance: float | None = None,  # 1 is off; None takes the preset's
            seed: int = 0,  # another seed gives other images of the same captions
-           batch: int = 256) -> torch.Tensor:  # captions at a time
+           batch: int = 256,  # captions at a time
+           eta: float | None = None) -> torch.Tensor:  # as in `walk`
     "As `text_to_image`, but tensors (b,3,h,w) in [0,1]."
     if not isinstance(captions, (str, list, tuple)):
         raise ValueError(f"give a caption or a list of captions, got {type(captions).__name__}")
     captions, batch = [captions] if isinstance(captions, str) else list(captions), whole_number(batch, "batch", 1)
-    guidance = self.preset.guidance if guidance is None else guidance
     with evaluating(self):
         features, z = self.encode_text(captions, seed)
-        done = [self.decode(sample(self.velocity, part, steps, guidance, self.preset.grid, shared=True), text)
-                for part, text in zip(z.split(batch), features.split(batch))]
-    return torch.cat(done)
+        ends = self.walk(z, steps, guidance, seed, batch, eta)
+        return torch.cat([self.decode(*part) for part in zip(ends.split(batch), features.split(batch))])
 
+# %% ../nbs/24_pipeline.ipynb #pip00t2i
 @patch
 def text_to_image(self: Pipeline,
                   captions: list[str] | str,
@@ -178,10 +197,9 @@ def filmstrip(self: Pipeline,
     "The flow of one caption, decoded at `frames` times from t=0 to t=1: PIL images."
     if not isinstance(caption, str): raise ValueError(f"a film strip is of one caption, got {type(caption).__name__}")
     steps, frames = whole_number(steps, "steps", 1), whole_number(frames, "frames", 1)
-    guidance = self.preset.guidance if guidance is None else guidance
     with evaluating(self):
         features, z = self.encode_text([caption], seed)
-        path = sample(self.velocity, z, steps, guidance, self.preset.grid, shared=True, trajectory=True)[:, 0]
+        path = self.walk(z, steps, guidance, seed, trajectory=True)[:, 0]
     chosen = path[torch.linspace(0, steps, frames, device=path.device).round().long()]
     return [to_pil(x) for x in self.decode(chosen, features.expand(frames, -1, -1))]
 

@@ -17,16 +17,14 @@ from PIL import Image
 
 from .pictures import to_pil, to_tensor
 from .pipeline import bundled, load
-from .sampling import sample
 from .shapes import BACKGROUNDS, COLOURS, OUTLINES, SIZES, Scene, Shape, Shapes, draw
 
 # %% ../nbs/36_playground.ipynb #d3762a36
 def walk(pipe,  # a Pipeline
          z,  # text tokens (b,n,d)
-         steps: int = 20, guidance: float | None = None) -> torch.Tensor:
+         steps: int = 20, guidance: float | None = None, seed: int = 0) -> torch.Tensor:
     "All points of the flow from `z`: (steps+1,b,n,d)."
-    guidance = pipe.preset.guidance if guidance is None else guidance
-    return sample(pipe.velocity, z, steps, guidance, pipe.preset.grid, shared=True, trajectory=True)
+    return pipe.walk(z, steps, guidance, seed, trajectory=True)
 
 def strip(pipe, path, features, frames: int = 8) -> Image.Image:
     "Points of one flow (steps+1,n,d) as `frames` pictures side by side, from t=0 to t=1: a PIL image."
@@ -44,7 +42,7 @@ class Plane:
     "The plane in which the flows of `captions` vary most, with the places where they begin and end."
     def __init__(self, pipe, captions: list[str], seed: int = 0):
         features, z = pipe.encode_text(captions, seed)
-        ends = walk(pipe, z)[[0, -1]].flatten(2)  # (2,b,n*d)
+        ends = walk(pipe, z, seed=seed)[[0, -1]].flatten(2)  # (2,b,n*d)
         points = ends.flatten(0, 1)
         self.middle = points.mean(0)
         self.axes = torch.linalg.svd(points - self.middle, full_matrices=False).Vh[:2]
@@ -127,16 +125,16 @@ class Desk:
         data = Shapes(64, seed=7, captions=1, detail="full", size=pipe.preset.tokenizer.image_size)
         self.plane, self.pipe = Plane(pipe, [data.texts(i)[0] for i in range(64)]), pipe
 
-    def show(self, z, features, steps: int, guidance: float | None) -> dict:
+    def show(self, z, features, steps: int, guidance: float | None, seed: int) -> dict:
         "Picture, filmstrip and map of one flow, from text tokens (1,n,d)."
-        path = walk(self.pipe, z, steps, guidance)
+        path = walk(self.pipe, z, steps, guidance, seed)
         return dict(picture=to_pil(self.pipe.decode(path[-1], features)[0]), map=self.plane.picture([path[:, 0]]),
                     strip=strip(self.pipe, path[:, 0], features))
 
     def draw(self, caption: str, guidance: float = 1.5, steps: int = 20, seed: int = 0) -> dict:
         "As `show`, from a caption."
         features, z = self.pipe.encode_text([caption], seed)
-        return self.show(z, features, steps, guidance)
+        return self.show(z, features, steps, guidance, seed)
 
 SIDES = dict(picture=192, map=240, strip=640)
 
@@ -174,7 +172,7 @@ def mix_panel(desk: Desk) -> Panel:
     "A picture between two captions."
     def redraw(first, second, share, guidance, seed):
         (features, a), (other, b) = (desk.pipe.encode_text([c], seed) for c in (first, second))
-        return desk.show(torch.lerp(a, b, share), torch.lerp(features, other, share), 20, guidance)
+        return desk.show(torch.lerp(a, b, share), torch.lerp(features, other, share), 20, guidance, seed)
     controls = dict(first=_words("a large red circle in the middle on white", "from"),
                     second=_words("a large blue square in the middle on white", "to"),
                     share=_real(0.5, 0, 1, "share"), guidance=_real(desk.pipe.preset.guidance, 0, 5, "guidance"),
@@ -196,8 +194,8 @@ def token_panel(desk: Desk) -> Panel:
     "Tokens of one caption, some taken from another."
     def redraw(caption, other, taken, where, token, scale, seed):
         (features, a), (_, b) = (desk.pipe.encode_text([c], seed) for c in (caption, other))
-        if where == "before the flow": return desk.show(edited(a, b, taken, token, scale), features, 20, None)
-        end, from_other = (walk(desk.pipe, z)[:, 0] for z in (a, b))
+        if where == "before the flow": return desk.show(edited(a, b, taken, token, scale), features, 20, None, seed)
+        end, from_other = (walk(desk.pipe, z, seed=seed)[:, 0] for z in (a, b))
         path = torch.cat([end[:-1], edited(end[-1:], from_other[-1:], taken, token, scale)])
         return dict(picture=to_pil(desk.pipe.decode(path[-1:], features)[0]), map=desk.plane.picture([path]),
                     strip=strip(desk.pipe, path, features))
