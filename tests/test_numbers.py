@@ -250,6 +250,24 @@ def test_steps_add_up_in_float32(short):
     assert torch.equal(sample(short.velocity, z, 3), sample(short.velocity, z.float(), 3))
 
 
+def test_noise_drawn_anew(short):
+    "It belongs to a place in the list, whatever the batch; without any the walk is Euler's; it wants a network that reads."
+    pipe = Pipeline(asdict(preset("nano")), short.text_encoder.vocabulary)
+    torch.nn.init.normal_(pipe.flow.dit.final.linear.weight, std=0.1)
+    captions = ["a red circle", "a blue star", "a red circle"]
+    _, z = pipe.encode_text(captions)
+    walked = pipe.walk(z, 4, 1.5)
+    assert torch.allclose(walked, pipe.walk(z, 4, 1.5, batch=2), atol=1e-5) and torch.allclose(walked[:2], pipe.walk(z[:2], 4, 1.5), atol=1e-5)
+    assert torch.equal(pipe.walk(z, 4, 1.5, eta=0), sample(pipe.velocity, z, 4, 1.5, shared=True))
+    apart = [(walked - pipe.walk(z, 4, 1.5, **kw)).abs().max() for kw in (dict(eta=0), dict(eta=0.5), dict(seed=1))]
+    assert min(apart) > 0.01 and torch.equal(pipe.walk(z, 4, trajectory=True)[-1], pipe.walk(z, 4))
+    assert torch.equal(pipe.images(captions, 4, 1.5, batch=2), pipe.images(captions, 4, 1.5, batch=2))
+    assert torch.allclose(pipe.images(captions, 4, 1.5), pipe.decode(walked), atol=1e-5)
+    with pytest.raises(ValueError, match="eta must be from 0 to 1"): pipe.walk(z, 4, eta=2)
+    blind = replace(preset("nano"), flow=replace(preset("nano").flow, reader_depth=0))
+    with pytest.raises(ValueError, match="only a network that reads .* eta=0"): Pipeline(asdict(blind), short.text_encoder.vocabulary).walk(z, 4)
+
+
 def test_captions_that_are_counted_wrong_are_not_mixed_up():
     from flowtok.data import encode_dataset
     class Longer(Shapes):

@@ -64,6 +64,7 @@ CURE = {
     "before it, with a random transformer": dict(change=BEFORE | {"text.depth": 2}),
     "does not read": dict(change={"flow.reader_depth": 0}),
     "a reader of 2 blocks": dict(change={"flow.reader_depth": 2}),
+    "2 layers between reading and looking": dict(change={"flow.context_depth": 2}),
     "a projector of 2 layers": dict(change={"flow.text_depth": 2}),
     "text of any size": dict(change={"flow.text_size": 0.0, "flow_loss.kl": "release"}),
     "predicts the velocity": dict(change={"flow.predicts": "velocity"}),
