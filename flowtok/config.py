@@ -69,7 +69,7 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_500):
                         context_depth=0, balance_width=128),
         train_tokenizer=TrainConfig(tokenizer_steps, 32, 1e-3, muon_lr=4e-3, warmup=120, **recipe),
         train_flow=TrainConfig(7_000, 64, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.2, easy_later=0.2,
-                               shortest=0.7, **recipe),
+                               shortest=0.7, repeats=True, **recipe),
         flow_loss=FlowLossConfig(time_zero=0.05, kl="width", kl_weight=0.02, image="mean",
                                  references=32),
         caption=CaptionConfig(128, 2, 4),

@@ -76,12 +76,14 @@ def encode_latents(pipe: Pipeline, images: Images, progress: bool = True, statis
 def pairs_of(cache: LatentCache, cfg: TrainConfig, seed: int):
     """step -> a batch of encoded images, each with one caption: first easy ones only,
     if `cfg` says so and the data set names some, then now and again."""
-    order = Shuffled(len(cache), cfg.batch, seed)
+    images = torch.arange(len(cache))
+    if cfg.repeats and cache.repeats is not None: images = images.repeat_interleave(cache.repeats)
+    order = Shuffled(len(images), cfg.batch, seed)
     easy = Shuffled(len(cache.easy), cfg.batch, seed) if cache.easy is not None and cfg.easy else None
     def batches(step):
         again = int((step + 1)*cfg.easy_later) > int(step*cfg.easy_later)
         if easy and (step < cfg.easy*cfg.steps or again): return cache.easy_batch(easy(step))
-        return cache.batch(order(step), generator(seed, "caption", step), cfg.shortest)
+        return cache.batch(images[order(step)], generator(seed, "caption", step), cfg.shortest)
     return batches
 
 def image_latents(pipe: Pipeline, batch: dict, cfg: FlowLossConfig, noise: torch.Generator) -> torch.Tensor:

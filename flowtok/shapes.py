@@ -358,6 +358,11 @@ def easy(self: Shapes, i: int) -> list[int]:
     return [k for k, t in enumerate(texts) if len(judge(scene, t)) == everything]*len(scene.shapes)
 
 @patch
+def repeats(self: Shapes, i: int) -> int:
+    "How often a training may see item `i` in an epoch: three times if it has two shapes, of which so many pairs exist."
+    return 3 if len(self.scene(i).shapes) == 2 else 1
+
+@patch
 def fingerprint(self: Shapes) -> dict:
     "What tells these drawings from others."
     return dict(images=f"{self.n} drawings, split {self.split}, seed {self.seed}, pairs {self.pair_share}",

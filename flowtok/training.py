@@ -92,6 +92,7 @@ class TrainConfig:
     augment: bool = False  # tokenizer: crop and flip the images at random
     easy: float = 0.0  # share of the steps, at the start, that see only captions the data set calls easy
     easy_later: float = 0.5  # share of the later steps that do so too, when there was such a start
+    repeats: bool = False  # see each image as often in an epoch as the data set says, if it does
     shortest: float = 0.0  # share of the samples of other steps that come with the shortest caption of their image
 
 # %% ../nbs/22_training.ipynb #b4ab464a

@@ -47,7 +47,7 @@ def _23_2(answer):  # a function: steps, share -> number of steps with easy capt
         from dataclasses import replace
         cfg = replace(cfg, easy=easy, easy_later=0.5, batch=4)
         class Cache:
-            def __init__(self): self.easy, self.asked = torch.arange(8), []
+            def __init__(self): self.easy, self.repeats, self.asked = torch.arange(8), None, []
             def __len__(self): return n
             def easy_batch(self, i): self.asked.append(True)
             def batch(self, i, draw, shortest): self.asked.append(False)

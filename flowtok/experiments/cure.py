@@ -84,6 +84,7 @@ CURE = {
     "times uniform": dict(change={"flow_loss.times": "uniform"}),
     "easy captions longer": dict(change={"train_flow.easy": 0.4, "train_flow.easy_later": 0.5}),
     "no easy captions": dict(change={"train_flow.easy": 0.0}),
+    "two shapes no more often": dict(change={"train_flow.repeats": False}),
     "batch 32": dict(change={"train_flow.batch": 32}),
     "batch 32, twice the steps": dict(change={"train_flow.batch": 32}, length=2),
     "batch 128, half the steps": dict(change={"train_flow.batch": 128}, length=0.5),
