@@ -277,6 +277,18 @@ def test_captions_that_are_counted_wrong_are_not_mixed_up():
         encode_dataset(Images(Longer(4), progress=False), encode, lambda texts: torch.zeros(len(texts), 3), progress=False)
 
 
+def test_what_a_data_set_says_of_its_training_is_kept(tmp_path):
+    "In memory and in a folder alike; a folder that is too old to have kept it is refused."
+    from flowtok.data import encode_dataset, open_cache
+    images, tokenizer = Images(Shapes(24), progress=False), ImageTokenizer(preset("nano").tokenizer)
+    def encoded(**kw): return encode_dataset(images, tokenizer.encode, lambda texts: tokenize(texts, 16), progress=False, **kw)
+    memory, kept = encoded(), encoded(out=tmp_path/"tokens", origin=dict(data="shapes"))
+    assert memory.repeats.tolist() == kept.repeats.tolist() == [3 if len(images.data.scene(i).shapes) == 2 else 1 for i in range(24)]
+    assert torch.equal(memory.easy, kept.easy) and torch.equal(open_cache(tmp_path/"tokens").repeats, kept.repeats)
+    (tmp_path/"tokens"/"repeats.npy").unlink()
+    with pytest.raises(ValueError, match="before caches kept how they are to be trained on"): open_cache(tmp_path/"tokens")
+
+
 def test_the_shortest_caption_is_that_of_its_own_image():
     ids, first = torch.tensor([[1, 2, 3], [1, 0, 0], [1, 2, 0], [5, 6, 0], [5, 7, 0], [9, 9, 9]]), torch.tensor([0, 3, 5, 6])
     cache = LatentCache(torch.zeros(3, 1, 1), torch.zeros(3, 1, 1), ids, first)
