@@ -27,6 +27,8 @@ class _Counted:
     def velocity(self, x, t, null=None):
         self.rows.append(len(x))
         return torch.zeros_like(x)
+    walk = Pipeline.walk
+    def drawing(self): return self
     def decode(self, z, features=None): return torch.zeros(len(z), 3, 32, 32)
 
 @exercise("24.1")
