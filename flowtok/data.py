@@ -183,9 +183,8 @@ class LatentCache(Dataset):
                  fingerprint=None,  # what tells the data from others: a dict
                  origin=None,  # which model made it: a dict
                  repeats=None):  # how often each image may be seen in an epoch (N,), when the data set says it
-        self.mean, self.logvar, self.ids, self.first, self.easy = mean, logvar, ids, first, easy
-        self.repeats = repeats
-        self.origin, self._fingerprint = origin or {}, fingerprint or {}
+        self.mean, self.logvar, self.ids, self.first = mean, logvar, ids, first
+        self.easy, self.repeats, self.origin, self._fingerprint = easy, repeats, origin or {}, fingerprint or {}
         self.most = int(first.diff().max())  # captions of an image
         self._short = None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
 
 from .core import gather, process, rand
@@ -48,20 +49,23 @@ class FlowTok(nn.Module):
         "The velocity network: tokens (b,n,d), time (b,) and null indicator (b,) to velocity (b,n,d)."
         return self.read_and_draw if self.reader else self.dit
 
-    def source(self, x, t) -> DiagonalGaussian:  # tokens (b,n,d) at time (b,), or one time for all
-        "The distribution (b,n,d) that a path through `x` began in, as the network reads it."
-        if self.reader is None:
-            raise ValueError("only a network that reads (FlowConfig.reader_depth) can tell where a path began: "
-                             "draw no noise anew, eta=0")
-        return self.project(self.reader.features(self.reader(x, t)))
+# %% ../nbs/09_text_to_image.ipynb #mod0rd01
+@patch
+def source(self: FlowTok, x, t) -> DiagonalGaussian:  # tokens (b,n,d) at time (b,), or one time for all
+    "The distribution (b,n,d) that a path through `x` began in, as the network reads it."
+    if self.reader is None:
+        raise ValueError("only a network that reads (FlowConfig.reader_depth) can tell where a path began: "
+                         "draw no noise anew, eta=0")
+    return self.project(self.reader.features(self.reader(x, t)))
 
-    def read_and_draw(self, x, t, null=None,  # as for a DiT
-                      said=None) -> torch.Tensor:  # what the reader has said of `x`, where it was asked already
-        "Velocity (b,n,d) of a network that reads the words off `x` before it draws."
-        features = self.reader.features(self.reader(x, t) if said is None else said)
-        left = (1 - t).repeat_interleave(len(x)//len(t))[:, None, None]
-        text = left*self.project(features).mean
-        return self.dit(x, t, null, self.reader.context(features), text.to(x.dtype))
+@patch
+def read_and_draw(self: FlowTok, x, t, null=None,  # as for a DiT
+                  said=None) -> torch.Tensor:  # what the reader has said of `x`, where it was asked already
+    "Velocity (b,n,d) of a network that reads the words off `x` before it draws."
+    features = self.reader.features(self.reader(x, t) if said is None else said)
+    left = (1 - t).repeat_interleave(len(x)//len(t))[:, None, None]
+    text = left*self.project(features).mean
+    return self.dit(x, t, null, self.reader.context(features), text.to(x.dtype))
 
 # %% ../nbs/09_text_to_image.ipynb #cfg00001
 @dataclass(frozen=True)

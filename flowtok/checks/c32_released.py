@@ -31,7 +31,8 @@ def _32_1(answer):  # a function: three matrices (c,c) -> (3c,c)
 @exercise("32.2")
 def _32_2(answer):  # a function: FlowTok -> dict of tensors under the release's names
     torch.manual_seed(0)
-    cfg = replace(preset("nano").flow, balance_width=0, reader_depth=0)
+    cfg = replace(preset("nano").flow, balance_width=0, reader_depth=0, text_depth=2, text_size=0.0,
+                  predicts="velocity")
     model = FlowTok(cfg)
     for p in model.parameters(): p.data.add_(0.02*torch.randn(p.shape, generator=generator(0, "32.2")))
     state = answer(model)
