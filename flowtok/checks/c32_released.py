@@ -60,7 +60,8 @@ def _32_3(answer):  # a function: state dict -> "B", "XL" or "H"
 @exercise("32.4")
 def _32_4(answer):  # a function: FlowConfig, state dict, x (b,n,d), t, null (b,), velocities (b,n,d) -> number of heads
     for heads in (3, 8):
-        cfg = replace(preset("nano").flow, width=48, depth=2, heads=heads, mlp_width=96, balance_width=0)
+        cfg = replace(preset("nano").flow, width=48, depth=2, heads=heads, mlp_width=96, balance_width=0,
+                      reader_depth=0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = FlowTok(cfg).eval()
