@@ -127,7 +127,8 @@ def velocity_and_reading(model: FlowTok, x, t, null,  # tokens (b,n,d), time (b,
     "The velocity (b,n,d), and the cross-entropy of what is read; it counts less where little of a caption is left."
     if words is None: return model.velocity(x, t, null), 0.0
     said = model.reader(x, t)
-    loss = F.cross_entropy(said.transpose(1, 2).float(), words, reduction="none").mean(1)
+    said = said.to(torch.promote_types(said.dtype, torch.float32))
+    loss = F.cross_entropy(said.transpose(1, 2), words, reduction="none").mean(1)
     return model.velocity(x, t, null, said), ((1 - t).sqrt()*loss).mean()
 
 def _expected(posterior, target, others, missing):

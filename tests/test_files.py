@@ -247,9 +247,7 @@ def test_tokens_of_drawings_keep_which_captions_are_easy(tmp_path, monkeypatch):
         recipes.train(data=str(data), out=tmp_path/name, start=tmp_path/"first", direction="t2i", **TINY)
         logs.append([json.loads(line)["loss"] for line in (tmp_path/name/"flow"/"log.jsonl").read_text().splitlines()])
     assert max(abs(a - b) for a, b in zip(*logs, strict=True)) < 1e-5
-    meta = json.loads((tmp_path/"tokens"/"cache.json").read_text())
-    del meta["format"]
-    write_json(tmp_path/"tokens"/"cache.json", meta)
+    (tmp_path/"tokens"/"repeats.npy").unlink()  # as in a cache of an older day
     with pytest.raises(ValueError, match="encode again"): open_cache(tmp_path/"tokens")
 
 

@@ -397,7 +397,7 @@ def test_null_samples_keep_their_own_end():
     model, image, text = FlowTok(preset("nano").flow, words=8), torch.randn(6, 16, 16), torch.randn(6, 16, 128)
     nn.init.normal_(model.dit.final.linear.weight, std=0.1)
     others, missing = image[:, None] + 0.3*torch.randn(6, 3, 16, 16), torch.zeros(6, 3, dtype=torch.bool)
-    def flow(null, *more): return text_to_image_loss(model, image, text, FlowLossConfig(null_prob=null), torch.Generator().manual_seed(1), *more)["flow"].item()
+    def flow(null, *more): return text_to_image_loss(model, image, text, FlowLossConfig(null_prob=null, time_mean=-2.0), torch.Generator().manual_seed(1), *more)["flow"].item()
     assert flow(1.0, others, missing) == pytest.approx(flow(1.0), rel=1e-5)
     assert abs(flow(0.0, others, missing)/flow(0.0) - 1) > 0.001
     assert flow(0.0, others, ~missing) == pytest.approx(flow(0.0), rel=1e-5)
