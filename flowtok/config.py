@@ -30,7 +30,7 @@ class Preset:
     tokenizer_loss: TokenizerLossConfig = TokenizerLossConfig()
     flow_loss: FlowLossConfig = FlowLossConfig()
     guidance: float = 2.0  # default of sampling
-    eta: float = 0.0  # share of the noise that sampling draws anew; above 0 for networks that read
+    eta: float = 0.0  # share of the noise that sampling draws anew, by networks that read
     grid: str = "uniform"  # times of sampling; "release": those of the authors' code
     direction: str = "both"  # "t2i": text to image only; "i2t": image to text only; "tokenizer": neither
     caption: CaptionConfig | None = None  # image to text; None: this model only draws

@@ -273,10 +273,8 @@ def _carried(pipe, captions, steps, guidance, seed, method):
     features, z = pipe.encode_text(captions, seed)
     if method == "adaptive": z, calls = sample_adaptive(pipe.velocity, z, guidance, tolerance=steps)
     else:
-        heun = method == "heun"
-        z = (sample(pipe.velocity, z, steps, guidance, method=method, shared=True) if heun else
-             pipe.walk(z, steps, guidance, seed, eta=float(method == "renewed")))
-        calls = steps*(2 if heun else 1)
+        z = sample(pipe.velocity, z, steps, guidance, method=method, shared=True)
+        calls = steps*(2 if method == "heun" else 1)
     return pipe.decode(z, features), calls*(1 if guidance == 1 else 2)
 
 def sampling_row(pipe,

@@ -148,7 +148,8 @@ def walk(self: Pipeline,
          trajectory: bool = False) -> torch.Tensor:
     "Image tokens (b,n,d) at the end of the flow from `z`; with `trajectory`, every point on the way (steps+1,b,n,d)."
     p, flow, steps = self.preset, self.drawing(), whole_number(steps, "steps", 1)
-    guidance, eta = p.guidance if guidance is None else guidance, p.eta if eta is None else eta
+    guidance = p.guidance if guidance is None else guidance
+    if eta is None: eta = p.eta if p.flow.reader_depth else 0.0  # others cannot tell where a path began
     fresh = _each(lambda g: normal((steps, *z.shape[1:]), g), seed, "anew", len(z)).to(z.device) if eta else z
     def part(x, noise):
         renew = renewing(flow.source, noise.transpose(0, 1), eta) if eta else None

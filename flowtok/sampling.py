@@ -59,7 +59,7 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
            method: str = "euler",  # "euler" or "heun"
            shared: bool = False,  # as in `guided`
            trajectory: bool = False,  # also return every point on the way
-           renew=None) -> torch.Tensor:  # what draws noise anew after a step, as `Renewal` does
+           renew=None) -> torch.Tensor:  # what draws noise anew after a step, as `renewing` gives
     "Carry `z` along the flow from t=0 to t=1: (b,n,d), or (steps+1,b,n,d) with `trajectory`."
     if method not in SOLVERS: raise ValueError(f"unknown method {method!r}: choose {' or '.join(SOLVERS)}")
     if grid == "release" and (method == "heun" or renew):

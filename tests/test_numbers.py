@@ -16,6 +16,8 @@ from flowtok.core import generator
 from flowtok.data import Images, LatentCache
 from flowtok.evaluation import evaluate_captions, evaluate_shapes
 from flowtok.dit import DiT
+from flowtok.experiments.cure import BEFORE
+from flowtok.experiments.studies import FIRST_RECIPE, changed
 from flowtok.flow import draw_times, expected_end
 from flowtok.layers import KeepsStatistics
 from flowtok.lineage import PARTS, check_split, planned_preset, take_over
@@ -265,7 +267,16 @@ def test_noise_drawn_anew(short):
     assert torch.allclose(pipe.images(captions, 4, 1.5), pipe.decode(walked), atol=1e-5)
     with pytest.raises(ValueError, match="eta must be from 0 to 1"): pipe.walk(z, 4, eta=2)
     blind = replace(preset("nano"), flow=replace(preset("nano").flow, reader_depth=0))
-    with pytest.raises(ValueError, match="only a network that reads .* eta=0"): Pipeline(asdict(blind), short.text_encoder.vocabulary).walk(z, 4)
+    with pytest.raises(ValueError, match="only a network that reads .* eta=0"): Pipeline(asdict(blind), short.text_encoder.vocabulary).walk(z, 4, eta=1)
+
+
+@pytest.mark.parametrize("change", [FIRST_RECIPE, BEFORE, {"flow.reader_depth": 0}])
+def test_studies_of_networks_that_do_not_read_can_be_judged(change):
+    "Rows are judged after their training: what cannot draw then has cost hours."
+    p = changed(replace(preset("nano"), direction="t2i"), change)
+    pipe = Pipeline(asdict(p), vocabulary_of(tokenize(["a red circle"], 16)))
+    assert pipe.flow.reader is None and pipe.images(["a red circle"], 3).isfinite().all()
+    if len(change) > 1: assert (p.train_flow.shortest, p.train_flow.repeats) == (0, False)  # as their rows were made
 
 
 def test_captions_that_are_counted_wrong_are_not_mixed_up():

@@ -173,7 +173,7 @@ def train_method(method: dict,  # an entry of `METHODS`
     pipe, tokenizer, cache = encoded_shapes(method.get("grid", False), n, tokenizer_steps)
     cfg = replace(p.flow_loss, references=0, kl="release", time_mean=-0.8, time_zero=0.25)  # of the first recipe
     if noise: cfg = replace(cfg, time_mean=0.0, time_zero=0.0)
-    train = replace(p.train_flow, batch=32, easy=0.4, easy_later=0.5)
+    train = replace(p.train_flow, batch=32, easy=0.4, easy_later=0.5, shortest=0.0, repeats=False)
     train = shorten(train, method["steps"] if steps is None else steps)
     seed_all(seed)
     if noise: model = NoiseFlow(control_config(p, *cache.mean.shape[1:]))

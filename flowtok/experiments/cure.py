@@ -56,7 +56,8 @@ def _picture(model, source, target, null, mixed, unrolled, generator):
 
 # %% ../../nbs/37_cure.ipynb #cur00009
 BEFORE = {"flow.reader_depth": 0, "flow.text_depth": 2, "flow.text_size": 0.0, "flow_loss.kl": "release",
-          "flow_loss.time_mean": -0.8, "flow_loss.time_zero": 0.25}  # the recipe before the network could read
+          "flow_loss.time_mean": -0.8, "flow_loss.time_zero": 0.25, "train_flow.shortest": 0.0,
+          "train_flow.repeats": False}  # the recipe before the network could read
 
 CURE = {
     "as it is": {},

@@ -188,7 +188,8 @@ def trained_flow(variant: dict, seed: int, steps: int) -> Pipeline:
 FIRST_RECIPE = {  # of nano, which the rows of `FLOW` change
     "text.depth": 2, "flow.predicts": "velocity", "flow.reader_depth": 0, "flow.text_depth": 2, "flow.text_size": 0.0,
     "flow_loss.references": 0, "flow_loss.kl": "release", "flow_loss.time_mean": -0.8, "flow_loss.time_zero": 0.25,
-    "train_flow.batch": 32, "train_flow.easy": 0.4, "train_flow.easy_later": 0.5}
+    "train_flow.batch": 32, "train_flow.easy": 0.4, "train_flow.easy_later": 0.5,
+    "train_flow.shortest": 0.0, "train_flow.repeats": False}
 
 def flow_row(variant: dict, seed: int, steps: int = 1000) -> tuple[dict, torch.Tensor]:
     "Train one flow; returns its numbers, and eight pictures of one caption each."
