@@ -8,7 +8,7 @@ __all__ = ['ids_to_text', 'CaptionConfig', 'TextDecoder', 'read_words', 'TextAut
 
 # %% ../nbs/10_image_to_text.ipynb #6f87c522
 import html, re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,7 @@ class CaptionConfig:
     kl_weight: float = 0.02  # on the KL, as a mean over the numbers of one caption
     agree_weight: float = 0.02  # on the share of the tokens' variance that lies between captions of one image
     blend: float = 0.5  # share of samples read off a blend of the captions of one image
+    sees: str = "words"  # what text tokens are made of: a caption's words; or the "image" that the flow expects of it
 
 # %% ../nbs/10_image_to_text.ipynb #3142c5b9
 class TextDecoder(nn.Module):
@@ -94,11 +95,14 @@ class TextAutoencoder(KeepsStatistics):
     "CLIP features to text tokens and back to words: what the flow from images aims at, and what reads where it lands."
     def __init__(self, flow: FlowConfig, cfg: CaptionConfig, context: int, vocabulary: int):
         super().__init__()
-        self.projector = TextProjector(flow)
+        if cfg.sees not in ("words", "image"):
+            raise ValueError(f"unknown source {cfg.sees!r} of text tokens: choose words or image")
+        linear = replace(flow, text_width=flow.latent_dim, text_depth=0, text_size=0.0)
+        self.projector = TextProjector(flow if cfg.sees == "words" else linear)
         self.decoder = TextDecoder(cfg, flow.n_tokens, flow.latent_dim, context, vocabulary)
         self.register_buffer("token_std", torch.ones(()))
 
-    def encode(self, text) -> DiagonalGaussian:  # CLIP features (b,n,c)
+    def encode(self, text) -> DiagonalGaussian:  # CLIP features (b,n,c), or expected image tokens (b,n,d)
         "Posterior over text tokens (b,n,d)."
         return self.projector(text)
 
@@ -133,7 +137,7 @@ def blend(z,  # one entry for each caption (b,k,n,d): k captions of one image si
 
 # %% ../nbs/10_image_to_text.ipynb #e65734ea
 def text_autoencoder_loss(model: TextAutoencoder,
-                          text,  # CLIP features (b*k,n,c): k captions of each image, side by side
+                          text,  # what it sees (b*k,n,c) of captions: k of each image, side by side
                           words,  # (b*k,m)
                           captions: int,  # k
                           cfg: CaptionConfig = CaptionConfig(),

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['CAPTIONS_AN_IMAGE', 'PARTS', 'ADDED', 'shorten', 'parts_of', 'check_split', 'planned_preset', 'weights_digest',
            'read_settings', 'open_run', 'note_data', 'first_caption', 'Plan', 'make_plan', 'resized', 'inherited',
-           'joined', 'fitted', 'take_over', 'build_pipeline', 'vocabulary_for']
+           'joined', 'with_words', 'fitted', 'take_over', 'build_pipeline', 'vocabulary_for']
 
 # %% ../nbs/23_lineage.ipynb #lin0imp0
-import hashlib, json
+import hashlib, json, warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -143,7 +143,7 @@ def make_plan(preset_name: str, out: str | Path, steps: int | None = None,
     p = planned_preset(preset_name, steps, direction, accumulate, perceptual, processes)
     source = load(start, device="cpu") if start else None
     starts, kept = inherited(p, source, direction, out, tune)
-    p = replace(p, direction="both" if "flow" in kept else joined(out, direction))
+    p = with_words(replace(p, direction="both" if "flow" in kept else joined(out, direction)), out)
     return Plan(fitted(p, source, starts) if source else p, source, starts, kept)
 
 # %% ../nbs/23_lineage.ipynb #lin3cinh
@@ -184,6 +184,16 @@ def joined(out: str | Path, direction: str) -> str:
     before = settings["preset"].get("direction", direction) if settings else direction
     if "tokenizer" in (before, direction): return before if direction == "tokenizer" else direction
     return direction if before == direction else "both"
+
+def with_words(p: Preset, out: str | Path) -> Preset:
+    "`p`, whose captioner reads words where it learns before any flow that could expect an image of a caption."
+    before = read_settings(out)
+    first = before["preset"].get("direction") if before else p.direction
+    if first != "i2t" or p.caption is None or p.caption.sees == "words": return p
+    if not before:
+        warnings.warn("without a flow from text to images the captioner learns from words alone, and says less that is "
+                      "true: --direction both trains one first, --start takes it from another model", stacklevel=3)
+    return replace(p, caption=replace(p.caption, sees="words"))
 
 def fitted(p: Preset, source: Pipeline, parts: tuple[str, ...]) -> Preset:
     "`p` with the sizes of the `parts` (tokenizer, flow) and the text encoder of the pipeline `source`."

@@ -67,6 +67,13 @@ def read_and_draw(self: FlowTok, x, t, null=None,  # as for a DiT
     text = left*self.project(features).mean
     return self.dit(x, t, null, self.reader.context(features), text.to(x.dtype))
 
+# %% ../nbs/09_text_to_image.ipynb #mod0ex01
+@patch
+def expected_image(self: FlowTok, text) -> torch.Tensor:  # CLIP features (b,n,c)
+    "The mean of the image tokens (b,n,d) of each caption, as the first step from the middle of its source has it."
+    z = self.project(text).mean
+    return z + self.velocity(z, torch.zeros(1, device=z.device))
+
 # %% ../nbs/09_text_to_image.ipynb #cfg00001
 @dataclass(frozen=True)
 class FlowLossConfig:

@@ -47,6 +47,9 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
         self.image_tokenizer = ImageTokenizer(p.tokenizer)
         self.text_encoder = TextEncoder(p.text, vocabulary, pretrained)
         draws, tells = p.direction in ("t2i", "both"), p.caption and p.direction in ("i2t", "both")
+        if tells and p.caption.sees == "image" and not draws:
+            raise ValueError("this captioner makes text tokens of the images that a flow expects, and there is no flow: "
+                             "take direction both, or CaptionConfig(sees='words')")
         self.flow = FlowTok(p.flow, self.text_encoder.rows_known) if draws else None
         if draws and self.flow.reader: self.flow.reader.learn_words(*self.text_encoder.word_vectors())
         self.captioner = Captioner(p.flow, p.caption, p.text.context, self.text_encoder.size) if tells else None
@@ -240,6 +243,21 @@ def decode_text(self: Pipeline,
     if temperature: noise = _each(_uniform(text.decoder.context), seed, "words", len(z)).to(self.device).split(batch)
     words = [read_words(text.decoder, part, start, end, n, temperature or 1.0) for part, n in zip(parts, noise)]
     return [t for part in words for t in ids_to_text(encoder.ids(part))]
+
+# %% ../nbs/24_pipeline.ipynb #pip0seen
+@patch
+@torch.no_grad()
+def seen_of_captions(self: Pipeline, ids) -> torch.Tensor:  # token ids (b,m)
+    "What the captioner makes text tokens of: CLIP features (b,n,c), or the image tokens (b,n,d) that the flow expects."
+    features = self.text_encoder(ids.long().to(self.device))
+    return features if self.preset.caption.sees == "words" else self.flow.expected_image(features.to(self.dtype))
+
+@patch
+@torch.no_grad()
+def text_tokens(self: Pipeline, captions: list[str]) -> torch.Tensor:
+    "Normalised text tokens (b,n,d) of captions: what the flow from images to text aims at."
+    text = self.captioner.text
+    return text.normalize(text.encode(self.seen_of_captions(self.text_encoder.tokenize(captions))).mean)
 
 # %% ../nbs/24_pipeline.ipynb #pip00003
 @patch
