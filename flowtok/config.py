@@ -56,11 +56,11 @@ def _large(name, width, depth, heads):
         train_caption=TrainConfig(60_000, 1024, 2e-4, weight_decay=0.03, warmup=2_000, **recipe))
 
 # %% ../nbs/20_config.ipynb #d30c1fc7
-def _nano(name="nano", image_size=32, tokenizer_steps=4_500):
+def _nano(name="nano", image_size=32, tokenizer_steps=4_200):
     "A preset that trains on two CPU cores: `nano` in under an hour, both directions."
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
     return Preset(
-        name=name, guidance=1.1, eta=1.0,
+        name=name, guidance=1.25, eta=1.0,
         tokenizer=TokenizerConfig(image_size, 8, 16, 16, 96, 2, 3, 96, 2, 3, text_width=0, text_tokens=16,
                                   logvar_start=-4.0),
         text=TextConfig(name="", pretrained="", width=128, depth=0, heads=4, context=16),
@@ -68,15 +68,15 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_500):
                         text_dropout=0.0, text_size=2.5, align_width=128, predicts="end", reader_depth=1,
                         context_depth=0, balance_width=128),
         train_tokenizer=TrainConfig(tokenizer_steps, 32, 1e-3, muon_lr=4e-3, warmup=120, **recipe),
-        train_flow=TrainConfig(7_000, 64, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.2, easy_later=0.2,
+        train_flow=TrainConfig(6_500, 64, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.2, easy_later=0.2,
                                shortest=0.7, repeats=True, **recipe),
         flow_loss=FlowLossConfig(time_zero=0.05, kl="width", kl_weight=0.02, image="mean",
                                  references=32),
         caption=CaptionConfig(128, 2, 4, agree_weight=0.05, sees="image"),
-        train_autoencoder=TrainConfig(2_800, 64, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe),
+        train_autoencoder=TrainConfig(2_600, 64, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe),
         caption_loss=FlowLossConfig(time_mean=-0.5, time_zero=0.8, null_prob=0.0, kl_weight=0.0, align_weight=0.0,
                                     image="mean", captions=4),
-        train_caption=TrainConfig(2_800, 32, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe))
+        train_caption=TrainConfig(2_500, 32, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe))
 
 # %% ../nbs/20_config.ipynb #efda8cc2
 def at_512(p: Preset) -> Preset:  # for 256 px

@@ -210,6 +210,7 @@ def evaluate_captions(pipe,  # a Pipeline with a captioner, trained on shapes
     return dict(autoencoder=autoencoder_report(pipe, samples, seed),
                 captions=caption_report(pipe, samples, seed, steps, temperature=0.5),
                 likeliest=caption_report(pipe, samples, seed, steps),
+                likeliest_one_step=caption_report(pipe, samples, seed, 1),
                 one_step=caption_report(pipe, samples, seed, 1, temperature=0.5),
                 settings=dict(samples=samples, steps=steps, seed=seed))
 
