@@ -97,8 +97,13 @@ class TextAutoencoder(KeepsStatistics):
         super().__init__()
         if cfg.sees not in ("words", "image"):
             raise ValueError(f"unknown source {cfg.sees!r} of text tokens: choose words or image")
-        linear = replace(flow, text_width=flow.latent_dim, text_depth=0, text_size=0.0)
+        d = flow.latent_dim
+        linear = replace(flow, text_width=d, text_depth=0, text_size=0.0)
         self.projector = TextProjector(flow if cfg.sees == "words" else linear)
+        if cfg.sees == "image":  # begin as what is seen, with a width of 0.4
+            nn.init.eye_(self.projector.out.weight)
+            nn.init.constant_(self.projector.out.bias[:d].data, 0.0)
+            nn.init.constant_(self.projector.out.bias[d:].data, -2.0)
         self.decoder = TextDecoder(cfg, flow.n_tokens, flow.latent_dim, context, vocabulary)
         self.register_buffer("token_std", torch.ones(()))
 
