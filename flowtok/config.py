@@ -73,10 +73,10 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_200):
         flow_loss=FlowLossConfig(time_zero=0.05, kl="width", kl_weight=0.02, image="mean",
                                  references=32),
         caption=CaptionConfig(128, 2, 4, kl_weight=0.005, sees="image"),
-        train_autoencoder=TrainConfig(2_400, 64, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe),
+        train_autoencoder=TrainConfig(2_600, 64, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe),
         caption_loss=FlowLossConfig(time_mean=-0.5, time_zero=0.8, null_prob=0.0, kl_weight=0.0, align_weight=0.0,
                                     image="mean", captions=4),
-        train_caption=TrainConfig(1_800, 32, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe))
+        train_caption=TrainConfig(2_500, 32, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe))
 
 # %% ../nbs/20_config.ipynb #efda8cc2
 def at_512(p: Preset) -> Preset:  # for 256 px

@@ -64,7 +64,7 @@ def _nano():
     pipe, data = load("nano", device="cpu").requires_grad_(False), Shapes(64, seed=9)
     x = torch.stack([data[i]["image"] for i in range(64)])
     image = pipe.image_tokenizer.normalize(pipe.image_tokenizer.encode(x).mean)
-    return pipe.flow.dit, pipe.encode_text([data.texts(i)[0] for i in range(64)], 0)[1], image
+    return pipe.flow, pipe.encode_text([data.texts(i)[0] for i in range(64)], 0)[1], image
 
 @exercise("07.4")
 def _07_4(answer):  # a function that closes a DiTBlock in place, and the number of the block that is missed most
@@ -84,13 +84,13 @@ def _07_4(answer):  # a function that closes a DiTBlock in place, and the number
         f"the block still moves its tokens, by {left:.2g} on average: "
         "ada answers with shift, scale, gate, shift, scale, gate, 'width' numbers each; "
         "both gates must be zero for every condition, so what about weight and bias?")
-    dit, z, image = _nano()
+    flow, z, image = _nano()
     t, losses = torch.rand(64, generator=g), []
     for i in range(4):
-        net = deepcopy(dit)
+        net = deepcopy(flow)
         with torch.no_grad():
-            close(net.blocks[i])
-            losses.append(flow_matching_loss(net, z, image, t).mean().item())
+            close(net.dit.blocks[i])
+            losses.append(flow_matching_loss(net.velocity, z, image, t).mean().item())
     assert losses[k] == max(losses), (
         f"without block {k} the flow loss is {losses[k]:.2f}, and another block is missed more: "
         "close one at a time and measure. A gate says how far a door is open, not how much goes through it")

@@ -86,7 +86,8 @@ def _08_4(answer):  # a function: Pipeline, image tokens at t=1 (b,n,d), steps -
     assert not torch.allclose(back[200], z, atol=1e-2), (
         "that has not moved: at t=1 the velocity points away from the source; go against it")
     errors = {steps: (x - x0).square().mean().sqrt().item() for steps, x in back.items()}
-    assert errors[200] < 0.1, (
-        f"your walk ends {errors[200]:.2f} (of about 1) away from the text tokens that the image came from: "
+    size = x0.square().mean().sqrt().item()
+    assert errors[200] < 0.1*size, (
+        f"your walk ends {errors[200]:.2f} (of about {size:.1f}) away from the text tokens that the image came from: "
         "is the velocity asked at the time you have got to, from 1 down to 1/steps?")
     assert errors[200] < errors[20], "200 steps come back worse than 20"

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/solutions/24_pipeline_solved.ipynb #71632e09
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -21,7 +22,7 @@ def _nano(): return load("nano", device="cpu")
 
 class _Counted:
     "Stands for a pipeline whose velocity is zero: notes how many rows each call has."
-    def __init__(self): self.preset, self.rows = _nano().preset, []
+    def __init__(self): self.preset, self.rows = replace(_nano().preset, eta=0.0), []
     def encode_text(self, captions, seed):
         return torch.zeros(len(captions), 16, 128), torch.zeros(len(captions), 16, 16)
     def velocity(self, x, t, null=None):
@@ -51,10 +52,10 @@ def _24_1(answer):  # three pairs: calls, rows of all calls together
 @exercise("24.2")
 def _24_2(answer):  # a function: Pipeline, captions, place -> image (3,h,w)
     pipe, captions = _nano(), ["a star", "a large blue circle", "a red shape on black", "a star"]
-    every = pipe.images(captions)
+    every = pipe.images(captions, eta=0)
     for place in (3, 0, 2):
         asked = []
-        hook = pipe.velocity.register_forward_pre_hook(lambda net, inputs: asked.append(len(inputs[0])))
+        hook = pipe.flow.dit.register_forward_pre_hook(lambda net, inputs: asked.append(len(inputs[0])))
         try: image = answer(pipe, captions, place)
         finally: hook.remove()
         assert image.shape == (3, 32, 32), f"one image is (3,32,32), yours {tuple(image.shape)}"
@@ -75,9 +76,9 @@ def _24_3(answer):  # a function: Pipeline, caption, steps, seed -> images (step
         assert film.shape == (steps + 1, 3, 32, 32), (
             f"{steps} steps have {steps + 1} times, with t=0 and t=1; your film is {tuple(film.shape)}")
         off = lambda k, x: (film[k] - x).abs().mean().item()
-        assert off(-1, pipe.images([caption], steps, seed=seed)[0]) < 0.01, (
+        assert off(-1, pipe.images([caption], steps, seed=seed, eta=0)[0]) < 0.01, (
             "the last guess is the finished picture: nothing is left of the way")
-        assert off(0, pipe.images([caption], 1, seed=seed)[0]) < 0.01, (
+        assert off(0, pipe.images([caption], 1, seed=seed, eta=0)[0]) < 0.01, (
             "the first guess is the picture of one single step: from t=0 all the time is left. "
             "Is the velocity the one that sampling uses, with the preset's guidance?")
         features, z = pipe.encode_text([caption], seed)
@@ -101,7 +102,7 @@ def _24_4(answer):  # a function: Pipeline, captions, width, seed, steps -> imag
         off = (images - true).abs().mean()
         why = (f"other pictures than expected (mean difference {off:.3f}): "
                "what is to be scaled is the noise alone, the text tokens minus their mean")
-        if width == 1: why = "these should be the pictures of `images`, with the same seed and steps"
+        if width == 1: why = "these should be the pictures of `images`, with the same seed and steps and eta=0"
         if width == 0 and (images[0] - images[2]).abs().mean() > 1e-3:
             why = "without noise two equal captions make the same picture: start at the means of the text tokens"
         assert off < 0.005, f"width {width:g}: {why}"

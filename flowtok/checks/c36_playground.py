@@ -48,7 +48,7 @@ def _36_2(answer):  # a function: Pipeline -> a whole number
     (features, red), (_, blue) = (pipe.encode_text([c], 0) for c in (RED, BLUE))
     at = lambda n: _colour(pipe, torch.cat([blue[:, :n], red[:, n:]], 1), features)
     assert k > 1, (
-        "a single token changed nothing above: "
+        "token 0 is the start mark: "
         "is the edit made before the flow, with the noise of seed 0 for both captions?")
     assert at(k) != "red", f"with {k} tokens of the square the picture is still red: take more of them"
     assert all(at(n) == "red" for n in range(k)), (
@@ -56,14 +56,15 @@ def _36_2(answer):  # a function: Pipeline -> a whole number
 
 # %% ../../nbs/solutions/36_playground_solved.ipynb #8cfabb4a
 @exercise("36.3")
-def _36_3(answer):  # a number from 0 to 1
-    assert 0 <= answer <= 1, "the share lies between 0 (the first caption) and 1 (the second)"
+def _36_3(answer):  # a set of numbers of tokens
     (features, red), (_, blue) = (_nano().encode_text([c], 0) for c in (RED, BLUE))
-    scene = read_scene(_nano().decode(walk(_nano(), torch.lerp(red, blue, float(answer)))[-1], features)[0])
-    assert scene is not None, (
-        "the judge cannot read that picture: neither a circle nor a square. A little to either side?")
-    assert scene.shapes[0].colour == "red", "too far: the colour has switched already"
-    assert scene.shapes[0].kind == "square", f"it is still a {scene.shapes[0].kind}: go further"
+    z = red.clone()
+    z[:, list(answer)] = blue[:, list(answer)]
+    scene = read_scene(_nano().decode(walk(_nano(), z)[-1], features)[0])
+    assert scene is not None, "the judge cannot read that picture: take fewer tokens"
+    assert scene.shapes[0].colour == "red", "the colour has changed as well: which of these tokens is a word for it?"
+    assert scene.shapes[0].kind == "square", f"it is still a {scene.shapes[0].kind}: which word says what it is?"
+    assert len(answer) == 1, "fewer tokens do it: leave out those whose words are the same in both captions"
 
 # %% ../../nbs/solutions/36_playground_solved.ipynb #5146eb25
 @exercise("36.4")
