@@ -275,9 +275,10 @@ def _carried(pipe, captions, steps, guidance, seed, method):
     "Images of captions, and how often the network was evaluated for each."
     features, z = pipe.encode_text(captions, seed)
     if method == "adaptive": z, calls = sample_adaptive(pipe.velocity, z, guidance, tolerance=steps)
+    elif method == "euler": z, calls = pipe.walk(z, steps, guidance, seed), steps  # the pipeline's own way
     else:
         z = sample(pipe.velocity, z, steps, guidance, method=method, shared=True)
-        calls = steps*(2 if method == "heun" else 1)
+        calls = 2*steps
     return pipe.decode(z, features), calls*(1 if guidance == 1 else 2)
 
 def sampling_row(pipe,

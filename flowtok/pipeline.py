@@ -48,7 +48,7 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
         self.text_encoder = TextEncoder(p.text, vocabulary, pretrained)
         draws, tells = p.direction in ("t2i", "both"), p.caption and p.direction in ("i2t", "both")
         if tells and p.caption.sees == "image" and not draws:
-            raise ValueError("this captioner makes text tokens of the images that a flow expects, and there is no flow: "
+            raise ValueError("this captioner makes text tokens of images that a flow expects, and there is no flow: "
                              "take direction both, or CaptionConfig(sees='words')")
         self.flow = FlowTok(p.flow, self.text_encoder.rows_known) if draws else None
         if draws and self.flow.reader: self.flow.reader.learn_words(*self.text_encoder.word_vectors())
