@@ -109,3 +109,14 @@ def test_readme_is_made_from_index(tmp_path):
 def test_pyflakes():
     status, said = call("-m", "pyflakes", str(ROOT/"flowtok"))
     assert status == 0, said
+
+
+def test_records_name_no_path_of_a_machine():
+    "A command in a record can be given anywhere."
+    def commands(x):
+        if isinstance(x, dict): yield from ([x["command"]] if isinstance(x.get("command"), str) else []); x = list(x.values())
+        if isinstance(x, list):
+            for v in x: yield from commands(v)
+    files = [*(ROOT/"nbs"/"results").rglob("*.json"), *(ROOT/"flowtok"/"weights").rglob("*.json")]
+    found = [(f.name, c) for f in files for c in commands(json.loads(f.read_text()))]
+    assert len(found) > 20 and not [c for c in found if any(w.startswith(("/", "~")) for w in c[1].split())]
