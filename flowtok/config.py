@@ -33,6 +33,7 @@ class Preset:
     eta: float = 0.0  # share of the noise that sampling draws anew, by networks that read
     grid: str = "uniform"  # times of sampling; "release": those of the authors' code
     direction: str = "both"  # "t2i": text to image only; "i2t": image to text only; "tokenizer": neither
+    caption_steps: int = 20  # Euler steps from image to text, where none are named
     caption: CaptionConfig | None = None  # image to text; None: this model only draws
     caption_loss: FlowLossConfig = FlowLossConfig(null_prob=0.0, kl_weight=0.0, align_weight=0.0)
     train_autoencoder: TrainConfig | None = None
@@ -60,17 +61,17 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_200):
     "A preset that trains on two CPU cores: `nano` in half an hour, both directions."
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
     return Preset(
-        name=name, guidance=1.25, eta=1.0,
+        name=name, guidance=1.25, eta=1.0, caption_steps=1,
         tokenizer=TokenizerConfig(image_size, 8, 16, 16, 96, 2, 3, 96, 2, 3, text_width=0, text_tokens=16,
                                   logvar_start=-4.0),
         text=TextConfig(name="", pretrained="", width=128, depth=0, heads=4, context=16),
         flow=FlowConfig(16, 16, 128, 4, 4, 512, text_width=128, text_depth=0, text_heads=4, text_mlp_width=512,
                         text_dropout=0.0, text_size=2.5, align_width=128, predicts="end", reader_depth=1,
-                        context_depth=0, balance_width=128),
+                        context_depth=0, balance_width=128, gelu="none"),
         train_tokenizer=TrainConfig(tokenizer_steps, 32, 1e-3, muon_lr=4e-3, warmup=120, **recipe),
-        train_flow=TrainConfig(6_500, 64, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.2, easy_later=0.2,
+        train_flow=TrainConfig(7_500, 64, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.2, easy_later=0.2,
                                shortest=0.7, repeats=True, **recipe),
-        flow_loss=FlowLossConfig(time_zero=0.05, kl="width", kl_weight=0.02, image="mean",
+        flow_loss=FlowLossConfig(time_mean=-0.25, time_zero=0.05, kl="width", kl_weight=0.02, image="mean",
                                  references=32),
         caption=CaptionConfig(128, 2, 4, kl_weight=0.005, sees="image"),
         train_autoencoder=TrainConfig(2_600, 64, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe),

@@ -23,11 +23,12 @@ def _spread(knobs, b):
 
 class DiTBlock(nn.Module):
     "Transformer block with adaLN-zero: tokens (b,n,c) and condition (b,c) to tokens (Peebles & Xie 2023)."
-    def __init__(self, width: int, heads: int, mlp_width: int):
+    def __init__(self, width: int, heads: int, mlp_width: int,
+                 gelu: str = "tanh"):  # of the MLP: "tanh", the approximation, or "none", which is exact
         super().__init__()
         self.norm1, self.norm2 = (nn.LayerNorm(width, eps=1e-6, elementwise_affine=False) for _ in range(2))
         self.attn = Attention(width, heads)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU("tanh"), nn.Linear(mlp_width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(gelu), nn.Linear(mlp_width, width))
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(width, 6*width))
 
     def forward(self, x, c):
@@ -56,6 +57,7 @@ class FlowConfig:
     context_depth: int = 2  # text layers between the words that were read and the blocks that look at them
     text_size: float = 0.0  # root mean square of a caption's text tokens before the noise; 0: as the projector has it
     balance_width: int = 0  # of the head that estimates a sample's flow loss; 0: every sample weighs the same
+    gelu: str = "tanh"  # an approximation, as in the authors' release; or "none": exact, and faster on a CPU
 
 # %% ../nbs/07_dit.ipynb #2fdcc110
 class FinalLayer(nn.Module):
@@ -90,8 +92,8 @@ class CrossAttention(nn.Module):
 
 class CrossBlock(DiTBlock):
     "A block that first looks at a context; the look starts at zero, as every knob does."
-    def __init__(self, width: int, heads: int, mlp_width: int, context: int):
-        super().__init__(width, heads, mlp_width)
+    def __init__(self, width: int, heads: int, mlp_width: int, context: int, gelu: str = "tanh"):
+        super().__init__(width, heads, mlp_width, gelu)
         self.norm3, self.cross = nn.LayerNorm(width, eps=1e-6), CrossAttention(width, heads, context)
 
     def forward(self, x, c, context): return super().forward(x + self.cross(self.norm3(x), context), c)
@@ -105,7 +107,8 @@ class Reader(nn.Module):
         self.embed = nn.Linear(cfg.latent_dim, cfg.width)
         self.register_buffer("positions", sincos_positions(cfg.n_tokens, cfg.width), persistent=False)
         self.time = TimestepEmbedder(cfg.width)
-        self.blocks = nn.ModuleList(DiTBlock(cfg.width, cfg.heads, cfg.mlp_width) for _ in range(cfg.reader_depth))
+        self.blocks = nn.ModuleList(DiTBlock(cfg.width, cfg.heads, cfg.mlp_width, cfg.gelu)
+                                    for _ in range(cfg.reader_depth))
         for block in self.blocks:  # so few blocks may begin with open gates
             for p in block.ada[1].parameters(): nn.init.zeros_(p)
             nn.init.ones_(block.ada[1].bias.data.view(6, -1)[2::3])
@@ -141,12 +144,13 @@ class DiT(nn.Module):
         super().__init__()
         if cfg.predicts not in ("velocity", "end"):
             raise ValueError(f"unknown output {cfg.predicts!r} of a velocity network: choose velocity or end")
+        if cfg.gelu not in ("tanh", "none"): raise ValueError(f"unknown gelu {cfg.gelu!r}: choose tanh or none")
         self.predicts = cfg.predicts
         self.embed = nn.Linear(cfg.latent_dim, cfg.width)
         self.register_buffer("positions", sincos_positions(cfg.n_tokens, cfg.width), persistent=False)
         self.time, self.null = TimestepEmbedder(cfg.width), nn.Embedding(2, cfg.width)
         sizes = (cfg.width, cfg.heads, cfg.mlp_width)
-        def block(): return CrossBlock(*sizes, cfg.text_width) if looks else DiTBlock(*sizes)
+        def block(): return CrossBlock(*sizes, cfg.text_width, cfg.gelu) if looks else DiTBlock(*sizes, cfg.gelu)
         self.blocks = nn.ModuleList(block() for _ in range(cfg.depth))
         self.final = FinalLayer(cfg.width, cfg.latent_dim)
         self._initialise()
