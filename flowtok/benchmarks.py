@@ -425,7 +425,8 @@ def _report_row(r):
             f"| {r.get('clip', '-')} | {r['images_per_second']} | {where} |")
 
 # %% ../nbs/26_benchmarks.ipynb #e4d6864f
-def caption_benchmark(pipe, data: str | Path, out: str | Path, samples: int | None = None, steps: int = 20,
+def caption_benchmark(pipe, data: str | Path, out: str | Path, samples: int | None = None,
+                      steps: int | None = None,  # Euler steps; None takes the preset's
                       seed: int = 0, batch: int = 64, metrics: tuple[str, ...] = CAPTION_METRICS,
                       progress: bool = True,
                       caption_column: str | None = None, split: str | None = None,  # of `open_data`
@@ -436,7 +437,8 @@ def caption_benchmark(pipe, data: str | Path, out: str | Path, samples: int | No
     if pipe.captioner is None:
         raise ValueError(f"{pipe.preset.name} has no captioner: train it with --direction both or i2t")
     size, out = pipe.preset.tokenizer.image_size, Path(out)
-    seed, steps, batch = whole_number(seed), whole_number(steps, "steps", 1), whole_number(batch, "batch", 1)
+    steps = whole_number(pipe.preset.caption_steps if steps is None else steps, "steps", 1)
+    seed, batch = whole_number(seed), whole_number(batch, "batch", 1)
     if samples is not None: samples = whole_number(samples, "samples", 1)
     images = open_benchmark(data, size, seed, samples, caption_column, split, max_broken)
     with alone(out), plain_torch():

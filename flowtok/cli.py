@@ -176,7 +176,7 @@ _IMAGES = Param("image files", str, nargs="+")
 def flowtok_caption(
     model: str,  # a folder, a bundled name such as nano, or a Hub id
     images: _IMAGES,
-    steps: int = 20,  # Euler steps
+    steps: int = None,  # Euler steps; default: the preset's
     temperature: float = 0.0,  # 0: the likeliest words; above, such as 0.5: words are drawn
     seed: int = 0,  # with a temperature, another seed words them differently
     device: str = "auto"):  # auto, cpu, cuda or mps
@@ -205,7 +205,8 @@ def _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, met
         report = caption_benchmark(pipe, data, out, samples, steps, seed, metrics=metrics or CAPTION_METRICS, **options)
         print(", ".join(f"{k} {v:.3f}" for k, v in report.items() if isinstance(v, float)))
     else:
-        benchmark(pipe, data, out, samples, steps, guidance, seed, METRICS if metrics is None else metrics, **options)
+        benchmark(pipe, data, out, samples, 20 if steps is None else steps, guidance, seed,
+                  METRICS if metrics is None else metrics, **options)
         print(comparison([Path(out)/"benchmark.json"]))
 
 def _evaluate_tokenizer(pipe, data, samples, out, options):
@@ -258,6 +259,7 @@ def _recorded(report, begun):
 
 def _judge_drawings(pipe, out, samples, steps, guidance, seed):
     "Write what the judge says of drawings into `out`; returns the names of the files."
+    steps = 20 if steps is None else steps
     from flowtok.evaluation import caption_set, evaluate_shapes, show_judged
     from flowtok.records import save_figure, write_json
     begun, texts = time.perf_counter(), caption_set("mix", 24, seed)
@@ -284,7 +286,7 @@ def flowtok_evaluate(
     model: str,  # a folder, a bundled name such as nano, or a Hub id: a model trained on shapes
     samples: int = None,  # captions of each set (1000), or pictures of --data at most (all)
     out: str = "evaluation",  # folder for evaluation.json and gallery.png
-    steps: int = 20,  # Euler steps
+    steps: int = None,  # Euler steps; default: 20 from text to image, the preset's from image to text
     guidance: float = None,  # 1 is off; default: the preset's
     seed: int = 1000,  # of captions and noise
     device: str = "auto",  # auto, cpu, cuda or mps

@@ -263,12 +263,13 @@ def text_tokens(self: Pipeline, captions: list[str]) -> torch.Tensor:
 @patch
 def image_to_text(self: Pipeline,
                   images: list,  # PIL images, paths, arrays (h,w,3) of bytes, tensors (3,h,w) in [0,1]; or one of them
-                  steps: int = 20,  # Euler steps
+                  steps: int | None = None,  # Euler steps; None takes the preset's
                   *, temperature: float = 0.0,  # 0: each word is the likeliest; above, such as 0.5: words are drawn
                   seed: int = 0,  # with a temperature, another seed words them differently
                   batch: int = 256) -> list[str]:  # images at a time
     "One caption for each image."
     velocity, batch, seed = self.caption_velocity, whole_number(batch, "batch", 1), 0 if seed is None else seed
+    steps = self.preset.caption_steps if steps is None else steps
     certain = not temperature and self.preset.caption_loss.image == "mean"
     if seed and not isinstance(seed, tuple) and certain:
         warnings.warn("the likeliest words are the same for every seed: give a temperature, such as 0.5, "
