@@ -90,4 +90,7 @@ CURE = {
     "batch 32, twice the steps": dict(change={"train_flow.batch": 32}, length=2),
     "batch 128, half the steps": dict(change={"train_flow.batch": 128}, length=0.5),
     "6 blocks": dict(change={"flow.depth": 6}),
+    "times around the middle": dict(change={"flow_loss.time_mean": 0.0}),
+    "times nearer to the text": dict(change={"flow_loss.time_mean": -0.5}),
+    "wider times": dict(change={"flow_loss.time_std": 1.5}),
     "rates times 1.5": dict(change={"train_flow.lr": 2.25e-3, "train_flow.muon_lr": 6e-3})}
