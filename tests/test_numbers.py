@@ -95,7 +95,7 @@ def test_guidance_zero_is_recorded_as_zero():
 def test_the_likeliest_words_unless_asked_otherwise(tmp_path, monkeypatch):
     pipe, data = flowtok.load("nano", device="cpu"), Shapes(24, seed=5)
     pictures = [data[i]["image"] for i in range(24)]
-    z = torch.cat([sample(pipe.caption_velocity, pipe.encode_images(pictures), 20)])
+    z = sample(pipe.caption_velocity, pipe.encode_images(pictures), pipe.preset.caption_steps)
     assert pipe.image_to_text(pictures) == pipe.decode_text(z) == pipe.image_to_text(pictures, seed=None)
     drawn = pipe.image_to_text(pictures, temperature=0.5, seed=1)
     assert drawn == pipe.decode_text(z, 0.5, 1) != pipe.decode_text(z) and drawn != pipe.image_to_text(pictures, temperature=0.5, seed=2)
@@ -105,6 +105,17 @@ def test_the_likeliest_words_unless_asked_otherwise(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmarks, "open_benchmark", lambda *args: data)
     benchmarks.caption_benchmark(pipe, "shapes", tmp_path, seed=7, batch=10, progress=False)
     assert json.loads((tmp_path/"said.json").read_text())["said"] == pipe.image_to_text(pictures)
+
+
+def test_captions_take_the_steps_of_the_preset_unless_told_otherwise():
+    pipe = flowtok.load("nano", device="cpu")
+    pictures = [Shapes(8, seed=5)[i]["image"] for i in range(8)]
+    walked = pipe.encode_images(pictures)
+    by_steps = {k: pipe.decode_text(sample(pipe.caption_velocity, walked, k)) for k in (1, 20)}
+    assert pipe.preset.caption_steps == 1 and by_steps[1] != by_steps[20] and preset("XL").caption_steps == 20
+    assert pipe.image_to_text(pictures) == by_steps[1] and pipe.image_to_text(pictures, 20) == by_steps[20]
+    pipe.preset = replace(pipe.preset, caption_steps=20)
+    assert pipe.image_to_text(pictures) == by_steps[20]
 
 
 # --- optimisers
