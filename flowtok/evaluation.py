@@ -208,10 +208,11 @@ def evaluate_captions(pipe,  # a Pipeline with a captioner, trained on shapes
     """All numbers of the direction from image to text; `likeliest` is what the model says unless asked otherwise,
     `captions` are drawn at temperature 0.5, and `true_by_steps` is how often the likeliest is true."""
     steps = pipe.preset.caption_steps if steps is None else steps
-    def true(k): return {split: row["true"] for split, row in caption_report(pipe, samples, seed, k).items()}
+    likeliest = {k: caption_report(pipe, samples, seed, k) for k in sorted({1, 20, steps})}
     return dict(autoencoder=autoencoder_report(pipe, samples, seed),
                 captions=caption_report(pipe, samples, seed, steps, temperature=0.5),
-                likeliest=caption_report(pipe, samples, seed, steps), true_by_steps={k: true(k) for k in (1, 20)},
+                likeliest=likeliest[steps],
+                true_by_steps={k: {s: row["true"] for s, row in r.items()} for k, r in likeliest.items()},
                 settings=dict(samples=samples, steps=steps, seed=seed))
 
 # %% ../nbs/11_evaluation.ipynb #evl0out1
