@@ -123,7 +123,7 @@ def text_to_image_loss(model: FlowTok,
     flow = flow_matching_loss(velocity, source, target, t, expected=expected)
     weighted = model.balance(flow, posterior.mean, t, null) if model.balance else flow.mean()
     kl = text_kl(posterior, cfg.kl).mean()
-    align = alignment(model.align, source, text, cfg)
+    align = alignment(model.align, source, text, cfg) if model.align else source.new_zeros(())
     loss = weighted + cfg.kl_weight*kl + cfg.align_weight*align + cfg.read_weight*read["read"]
     terms = dict(flow=flow.mean(), kl=kl, align=align, sigma=posterior.std.mean()) | (read if words is not None else {})
     return dict(loss=loss) | {k: v.detach() for k, v in terms.items()} | loss_by_time(flow, t)

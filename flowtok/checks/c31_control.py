@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../../nbs/solutions/31_control_solved.ipynb #c53e5cf5
 from dataclasses import replace
-from functools import lru_cache
 from inspect import signature
 
 import torch
@@ -19,20 +18,20 @@ from ..config import preset
 from ..core import generator
 from ..dit import DiTBlock
 from ..exercises import exercise
-from ..experiments.control import NoiseFlow, control_config
+from ..experiments.control import Told
 from ..model import FlowTok
+from ..sampling import sample
 
 # %% ../../nbs/solutions/31_control_solved.ipynb #3b38fd15
-@lru_cache
-def _sizes(): return control_config(preset("nano"))
+def _sizes(): return replace(preset("nano").flow, balance_width=0)
 
 def _control(wake=True):
-    "A fresh control of nano's size, the same every time; `wake` gives what starts at zero small random weights."
+    "A fresh network of nano's size that is told its captions and starts at noise; `wake` opens what starts at zero."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = NoiseFlow(_sizes()).eval()
+        net = Told(_sizes(), noise=True).eval()
         if wake:
-            for m in (*(b.cross.proj for b in net.blocks), *(b.ada[1] for b in net.blocks), net.final.linear):
+            for m in (*(b.cross.proj for b in net.dit.blocks), *(b.ada[1] for b in net.dit.blocks), net.dit.final.linear):
                 nn.init.normal_(m.weight, std=0.1)
     return net
 
@@ -41,21 +40,21 @@ def _31_1(answer):  # letters
     g = generator(0, "31.1")
     width = preset("nano").flow.text_width
     a, b = torch.randn(2, 1, 16, width, generator=g)
-    x, t, no = torch.randn(1, 16, 16, generator=g), torch.full((1,), 0.3), torch.tensor([False])
+    x, t = torch.randn(1, 16, 16, generator=g), torch.full((1,), 0.3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        flow = FlowTok(replace(preset("nano").flow, balance_width=0, reader_depth=0)).eval()
+        flow = FlowTok(replace(_sizes(), reader_depth=0)).eval()
     with torch.no_grad():
         differs = lambda f: (f(a) - f(b)).abs().max().item() > 1e-4
-        said = lambda net: lambda text: net.velocity(x, t, net.read(text), no)
+        said = lambda net: lambda text: net.told(text)(x, t)
         true = dict(A=differs(lambda text: flow.project(text).mean),
                     B="text" in signature(flow.velocity.forward).parameters,
-                    C=False,
+                    C=differs(lambda text: _control().project(text).mean),
                     D=differs(said(_control(False))),
                     E=differs(said(_control())))
     why = dict(A="FlowTok's source is made of the text",
                B="what FlowTok's velocity is given is a place and a time, and nothing else",
-               C="the control starts at noise, whatever it is asked for",
+               C="noise is noise, whatever is asked for",
                D="its looks, and its output, start at zero",
                E="once it is awake, every block looks at the text")
     for letter, fact in true.items():
@@ -95,31 +94,27 @@ def _31_3(answer):  # a function: time -> number
 
 # %% ../../nbs/solutions/31_control_solved.ipynb #19278763
 def _case():
-    "A control that is awake, text features of two captions, and noise."
+    "A network that is awake, text features of two captions, and noise."
     g = generator(0, "31.4")
-    net = _control()
-    return net, torch.randn(2, 16, preset("nano").flow.text_width, generator=g), torch.randn(2, 16, 16, generator=g)
+    return _control(), torch.randn(2, 16, preset("nano").flow.text_width, generator=g), torch.randn(2, 16, 16, generator=g)
 
 @exercise("31.4")
-def _31_4(answer):  # a function: NoiseFlow, text features (b,m,k), noise (b,n,d), steps -> image tokens (b,n,d)
+def _31_4(answer):  # a function: Told, text features (b,m,k), noise (b,n,d), steps -> image tokens (b,n,d)
     net, text, noise = _case()
-    true, calls = net.draw(text, noise, 5), []
+    with torch.no_grad(): true = sample(net.told(text), noise, 5)
+    calls = []
     hooks = [b.cross.kv.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
-             for b in net.blocks]
-    hooks += [layer.register_forward_hook(lambda module, inputs, output: calls.append(0)) for layer in net.layers]
+             for b in net.dit.blocks]
     try:
         with torch.no_grad(): z = answer(net, text, noise, 5)
     finally:
         for hook in hooks: hook.remove()
     assert z.shape == true.shape, f"tokens are {tuple(true.shape)}, yours {tuple(z.shape)}"
     assert torch.allclose(z, true, atol=1e-4), (
-        f"not the tokens that draw gives: off by {(z - true).abs().max():.3f} at most")
-    asked = sum(c > 0 for c in calls)
-    assert asked <= len(net.blocks), (
-        f"keys and values are made {asked} times in 5 steps; "
-        f"{len(net.blocks)} blocks need no more than one each: what do they depend on, and what not?")
-    assert len(calls) - asked <= len(net.layers), (
-        "the layers that read the text run more than once: what they give is the same at every step")
+        f"not the tokens that sample(net.told(text), noise, 5) gives: off by {(z - true).abs().max():.3f} at most")
+    assert len(calls) <= len(net.dit.blocks), (
+        f"keys and values are made {len(calls)} times in 5 steps; "
+        f"{len(net.dit.blocks)} blocks need no more than one each: what do they depend on, and what not?")
     with torch.no_grad():
-        assert torch.allclose(net.draw(text, noise, 5), true, atol=1e-6), (
+        assert torch.allclose(sample(net.told(text), noise, 5), true, atol=1e-6), (
             "the network is no longer what it was: leave it as you found it")
