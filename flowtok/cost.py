@@ -114,6 +114,7 @@ def training_speed(name: str, batch: int, compile: bool = False, device="cuda", 
     p = preset(name)
     f = p.flow
     made = dict(tokens=torch.randn(batch, f.n_tokens, f.latent_dim), text=torch.randn(batch, f.n_tokens, f.text_width))
+    if f.reader_depth: made["words"] = torch.randint(WORDS, (batch, f.n_tokens))
     cfg = replace(p.train_flow, steps=steps, batch=batch, precision=precision, compile=compile, warmup=0, easy=0.0,
                   log_every=1)
     if cuda := str(device).startswith("cuda"):
@@ -121,7 +122,7 @@ def training_speed(name: str, batch: int, compile: bool = False, device="cuda", 
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     def loss(model, batch, noise, step):
-        return text_to_image_loss(model, batch["tokens"], batch["text"], p.flow_loss, noise)
+        return text_to_image_loss(model, batch["tokens"], batch["text"], p.flow_loss, noise, words=batch.get("words"))
     _, log = fit(FlowTok(f, WORDS), loss, lambda step: made, cfg, device=device, progress=False)
     rate = batch*(steps - 4)/max(1e-6, log[-1]["seconds"] - log[3]["seconds"])  # the first steps warm up, or compile
     g = gflop(name)

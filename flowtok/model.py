@@ -110,7 +110,7 @@ def text_to_image_loss(model: FlowTok,
                        generator: torch.Generator | None = None,  # draws source, times and null samples
                        others=None,  # other images of each caption (b,k,n,d)
                        missing=None,  # which of them there are not (b,k)
-                       words=None) -> dict:  # of the captions (b,n), for a network that reads
+                       words=None) -> dict:  # of the captions (b,n), which a network that reads has to have
     "Dict of scalars: `loss` and its parts before weighting."
     device, posterior, read = image.device, model.project(text), {}
     source = posterior.sample(generator)
@@ -125,14 +125,15 @@ def text_to_image_loss(model: FlowTok,
     kl = text_kl(posterior, cfg.kl).mean()
     align = alignment(model.align, source, text, cfg) if model.align else source.new_zeros(())
     loss = weighted + cfg.kl_weight*kl + cfg.align_weight*align + cfg.read_weight*read["read"]
-    terms = dict(flow=flow.mean(), kl=kl, align=align, sigma=posterior.std.mean()) | (read if words is not None else {})
+    terms = dict(flow=flow.mean(), kl=kl, align=align, sigma=posterior.std.mean()) | (read if model.reader else {})
     return dict(loss=loss) | {k: v.detach() for k, v in terms.items()} | loss_by_time(flow, t)
 
 # %% ../nbs/09_text_to_image.ipynb #rd090001
 def velocity_and_reading(model: FlowTok, x, t, null,  # tokens (b,n,d), time (b,), null indicator (b,)
-                         words=None) -> tuple:  # of the captions (b,n), if the network is to be taught to read them
+                         words=None) -> tuple:  # of the captions (b,n), which a network that reads is taught
     "The velocity (b,n,d), and the cross-entropy of what is read; it counts less where little of a caption is left."
-    if words is None: return model.velocity(x, t, null), 0.0
+    if model.reader is None: return model.velocity(x, t, null), 0.0
+    if words is None: raise ValueError("a network that reads is taught by the words of its captions: pass words (b,n)")
     said = model.reader(x, t)
     said = said.to(torch.promote_types(said.dtype, torch.float32))
     loss = F.cross_entropy(said.transpose(1, 2), words, reduction="none").mean(1)

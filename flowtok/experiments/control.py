@@ -59,7 +59,8 @@ class Told(FlowTok):
 class _Telling:
     "A `Told` and the captions of one batch: what `text_to_image_loss` takes for a model."
     def __init__(self, model, text):
-        self.project, self.align, self.balance, self.velocity = model.project, model.align, None, model.told(text)
+        self.project, self.align, self.velocity = model.project, model.align, model.told(text)
+        self.balance = self.reader = None
 
 def told_loss(model: Told, image, text, cfg: FlowLossConfig = FlowLossConfig(),  # image (b,n,d), text (b,m,k)
               generator: torch.Generator | None = None, others=None, missing=None, words=None) -> dict:
