@@ -305,7 +305,7 @@ def study_table(rows: list[dict], keys: list[str]) -> str:
             lines.append(f"{name:34}        not measured: {mine[0]['left_out'].partition('(')[0].strip()}")
             continue
         values = [[r[k] for r in mine if k in r] for k in keys]
-        cells = [f"{np.mean(v):10.3g} ±{_half_width(v):6.2g}" if v else " "*18 for v in values]
+        cells = [f"{np.mean(v):10.3g}{_give_or_take(v)}" if v else " "*18 for v in values]
         lines.append(f"{name:34}{len({r['seed'] for r in mine}):6}" + "".join(cells))
     return "\n".join(lines)
 
@@ -313,6 +313,8 @@ def _half_width(values):
     "Half the width of the 95 % interval of the mean of `values`; nan for one value."
     n = len(values)
     return float(stats.t.ppf(0.975, n - 1)*np.std(values, ddof=1)/n**0.5) if n > 1 else float("nan")
+
+def _give_or_take(values): return f" ±{_half_width(values):6.2g}" if len(values) > 1 else " "*8
 
 def differences(rows: list[dict], key: str) -> str:
     """Lines of text: how far each change moves `key` from the first row, seed by seed,
@@ -322,6 +324,6 @@ def differences(rows: list[dict], key: str) -> str:
     lines = [f"{'':34}{key + ' moves by':>18}"]
     for name in dict.fromkeys(r["name"] for r in rows if key in r and r["name"] != first):
         d = [r[key] - base[r["seed"]] for r in rows if r["name"] == name and key in r and r["seed"] in base]
-        doubt = "" if abs(np.mean(d)) > _half_width(d) else "   may be chance"
-        lines.append(f"{name:34}{np.mean(d):+10.3g} ±{_half_width(d):6.2g}{doubt}")
+        doubt = "one seed" if len(d) < 2 else "" if abs(np.mean(d)) > _half_width(d) else "may be chance"
+        lines.append(f"{name:34}{np.mean(d):+10.3g}{_give_or_take(d)}   {doubt}".rstrip())
     return "\n".join(lines)
