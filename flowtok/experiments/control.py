@@ -33,11 +33,12 @@ from ..training import TrainConfig, fit
 
 # %% ../../nbs/31_control.ipynb #25fda13a
 class Told(FlowTok):
-    """A FlowTok whose blocks look at the features of the caption itself, and not at what was read;
-    with `noise` it starts at a standard normal, and not at the caption."""
-    def __init__(self, cfg: FlowConfig, noise: bool = False):
+    """A FlowTok whose blocks look at the features of the caption itself, and not at what was read.
+    With `noise` it starts at a standard normal, and not at the caption; otherwise the mean of the caption's source
+    is taken out of what the blocks see, as nano does, unless it is `left_in`."""
+    def __init__(self, cfg: FlowConfig, noise: bool = False, left_in: bool = False):
         super().__init__(replace(cfg, reader_depth=0))
-        self.dit, self.noise = DiT(cfg, looks=True), noise
+        self.dit, self.noise, self.left_in = DiT(cfg, looks=True), noise, left_in
         if noise: self.projector = self.align = None
 
     def project(self, text) -> DiagonalGaussian:
@@ -51,7 +52,8 @@ class Told(FlowTok):
         mean = self.project(text).mean
         def velocity(x, t, null=None):
             sets, left = len(x)//len(text), (1 - t).repeat_interleave(len(x)//len(t))[:, None, None]
-            return self.dit(x, t, null, text.repeat(sets, 1, 1), left*mean.repeat(sets, 1, 1))
+            taken = None if self.left_in else left*mean.repeat(sets, 1, 1)
+            return self.dit(x, t, null, text.repeat(sets, 1, 1), taken)
         return velocity
 
 
@@ -106,6 +108,7 @@ class GridTokenizer(KeepsStatistics):
 # %% ../../nbs/31_control.ipynb #fe98b88d
 METHODS = {"text is the source, and read": dict(steps=1000),
            "text is the source, and told": dict(told=True, steps=1120),
+           "text is the source, told, left in": dict(told=True, left_in=True, steps=1120),
            "noise, and told": dict(told=True, noise=True, steps=1150),
            "text is the source, neither": dict(blind=True, steps=1530),
            "noise, and told, 2D": dict(told=True, noise=True, grid=True, steps=420)}
@@ -170,7 +173,8 @@ def fresh_method(method: dict,  # an entry of `METHODS`
     seed_all(seed)
     pipe = Pipeline(asdict(p), source.text_encoder.vocabulary)
     pipe.image_tokenizer = tokenizer
-    if method.get("told"): pipe.flow = Told(replace(flow, n_tokens=cells, latent_dim=numbers), noise)
+    if method.get("told"):
+        pipe.flow = Told(replace(flow, n_tokens=cells, latent_dim=numbers), noise, method.get("left_in", False))
     return pipe, cache
 
 def train_method(method: dict, seed: int = 0, steps: int | None = None, **kwargs) -> tuple[TrainedModel, list]:
