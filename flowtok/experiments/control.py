@@ -142,7 +142,7 @@ class TrainedModel:
 
     @torch.no_grad()
     def images(self, captions: list[str], steps: int = 20, seed: int = 0, guidance: float | None = None,
-               batch: int = 256) -> torch.Tensor:
+               batch: int = 256, eta: float | None = None) -> torch.Tensor:  # of `renewing`; None: the preset's
         pipe, tokenizer, p = self.pipe, self.pipe.image_tokenizer, self.pipe.preset
         text = pipe.text_encoder(pipe.text_encoder.tokenize(captions))
         shape, places, done = tokenizer.latent_mean.shape, range(len(captions)), []
@@ -152,7 +152,8 @@ class TrainedModel:
             told = isinstance(pipe.flow, Told)
             velocity = pipe.flow.told(features) if told else pipe.flow.velocity
             source = (lambda x, t: q) if told else pipe.flow.source
-            renew = renewing(source, fresh[1:], p.eta) if told or pipe.flow.reader else None
+            knows = told or pipe.flow.reader
+            renew = renewing(source, fresh[1:], p.eta if eta is None else eta) if knows else None
             z = sample(velocity, q.mean + q.std*fresh[0], steps, p.guidance if guidance is None else guidance,
                        renew=renew)
             done.append(tokenizer.decode(tokenizer.denormalize(z)).clamp(0, 1))
