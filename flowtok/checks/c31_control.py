@@ -31,8 +31,8 @@ def _control(wake=True):
         torch.manual_seed(0)
         net = Told(_sizes(), noise=True).eval()
         if wake:
-            for m in (*(b.cross.proj for b in net.dit.blocks), *(b.ada[1] for b in net.dit.blocks), net.dit.final.linear):
-                nn.init.normal_(m.weight, std=0.1)
+            looks, knobs = zip(*((b.cross.proj, b.ada[1]) for b in net.dit.blocks))
+            for m in (*looks, *knobs, net.dit.final.linear): nn.init.normal_(m.weight, std=0.1)
     return net
 
 @exercise("31.1")
@@ -95,8 +95,8 @@ def _31_3(answer):  # a function: time -> number
 # %% ../../nbs/solutions/31_control_solved.ipynb #19278763
 def _case():
     "A network that is awake, text features of two captions, and noise."
-    g = generator(0, "31.4")
-    return _control(), torch.randn(2, 16, preset("nano").flow.text_width, generator=g), torch.randn(2, 16, 16, generator=g)
+    g, width = generator(0, "31.4"), preset("nano").flow.text_width
+    return _control(), torch.randn(2, 16, width, generator=g), torch.randn(2, 16, 16, generator=g)
 
 @exercise("31.4")
 def _31_4(answer):  # a function: Told, text features (b,m,k), noise (b,n,d), steps -> image tokens (b,n,d)

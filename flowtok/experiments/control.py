@@ -178,19 +178,21 @@ def fresh_method(method: dict,  # an entry of `METHODS`
         pipe.flow = Told(replace(flow, n_tokens=cells, latent_dim=numbers), noise, method.get("left_in", False))
     return pipe, cache
 
-def train_method(method: dict, seed: int = 0, steps: int | None = None, **kwargs) -> tuple[TrainedModel, list]:
-    "Train one method, with the arguments of `fresh_method`; returns the trained model and the log."
-    pipe, cache = fresh_method(method, seed, steps, **kwargs)
+def train_method(method: dict,  # an entry of `METHODS`
+                 seed: int = 0, steps: int | None = None,
+                 n: int = 20_000, tokenizer_steps: int = 4500) -> tuple[TrainedModel, list]:  # of `encoded_shapes`
+    "Train one method; returns the trained model and the log."
+    pipe, cache = fresh_method(method, seed, steps, n, tokenizer_steps)
     objective = told_loss if method.get("told") else text_to_image_loss
     log = recipes.train_text_to_image(pipe, cache, seed=seed, objective=objective, progress=False)
     return TrainedModel(pipe), log
 
+# %% ../../nbs/31_control.ipynb #ctl00006
 def control_row(variant: dict, seed: int, steps: int = 3000, samples: int = 400, few: int = 64, n: int = 20_000,
                 tokenizer_steps: int = 4500) -> tuple[dict, torch.Tensor]:
     """Train one method; returns its numbers, and eight pictures.
     `steps` are those of the first method, the others have their share."""
-    model, log = train_method(variant, seed, round(steps*variant["steps"]/1000), n=n,
-                              tokenizer_steps=tokenizer_steps)
+    model, log = train_method(variant, seed, round(steps*variant["steps"]/1000), n, tokenizer_steps)
     sets = {name: caption_set(name, samples) for name in CAPTION_SETS}
     right = {name: accuracy(model.images(texts), texts)["right"] for name, texts in sets.items()}
     free = [freedom(model.images([c]*few, seed=1), c)["total_variation"] for c in FREE_CAPTIONS[:5]]

@@ -82,6 +82,7 @@ BEFORE = {"flow.reader_depth": 0, "flow.text_depth": 2, "flow.text_size": 0.0, "
           "flow_loss.time_mean": -0.8, "flow_loss.time_zero": 0.25, "train_flow.shortest": 0.0,
           "train_flow.repeats": False}  # the recipe before the network could read
 
+# %% ../../nbs/37_cure.ipynb #cur00015
 CURE = {
     "as it is": {},
     "before the reader": dict(change=BEFORE),

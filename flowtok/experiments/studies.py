@@ -295,6 +295,7 @@ def _command(name, out, rows, steps):
                  out=steps and out.as_posix())
     return f"flowtok-study {name}" + "".join(f" --{k} {v}" for k, v in words.items() if v)
 
+# %% ../../nbs/30_studies.ipynb #std00031
 def study_table(rows: list[dict], keys: list[str]) -> str:
     """Lines of text: for each change the mean over its seeds, and half the width of its 95 % interval
     (Student's t; wide, since seeds are few)."""
