@@ -15,7 +15,7 @@ setup(
     package_data={'flowtok': ['py.typed', 'weights/**/*']},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
-    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'captions', 'fid')},
+    extras_require={extra: cfg[f'{extra}_requirements'].split() for extra in ('dev', 'captions', 'fid', 'emoji')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
     zip_safe=False,

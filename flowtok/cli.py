@@ -78,8 +78,8 @@ def command(func=None, *,
 # %% ../nbs/25_cli.ipynb #8d66fe2c
 @command(hint=": go on with the same command and --resume")
 def flowtok_train(
-    preset: str = "nano",  # size of everything: nano, nano64, B, XL or H; B-512, XL-512 or H-512
-    data: str = "shapes",  # "shapes", a folder of captioned images, tar files, or a Hub name
+    preset: str = "nano",  # size of everything: nano, nano64, small, B, XL or H; B-512, XL-512 or H-512
+    data: str = "shapes",  # "shapes", "emoji", a folder of captioned images, tar files, or a Hub name
     out: str = "runs/nano",  # folder for the model, its curves and samples
     steps: int = None,  # optimiser steps of every part; default: the preset's
     save_every: int = 500,  # steps between checkpoints
@@ -280,6 +280,22 @@ def _judge_captions(pipe, out, samples, steps, seed):
         print(f"{name:10} everything a caption states is true: {100*row['true']:5.1f} %")
     return ["captions.json"]
 
+# %% ../nbs/25_cli.ipynb #cli00emo
+def _evaluate_emoji(pipe, direction, data, out, samples, steps, guidance, seed, unused):
+    "Measure with the judge of emoji, which takes none of the `unused` options."
+    from flowtok.emoji import evaluate_emoji
+    from flowtok.records import alone, write_json
+    if direction == "tokenizer": raise ValueError("what is rebuilt of emoji is always judged: leave --direction out")
+    for name in (k for k, v in unused.items() if v is not None):
+        raise ValueError(f"--{name.replace('_', '-')} means nothing for emoji: leave it out")
+    begun = time.perf_counter()
+    with alone(out):
+        report = evaluate_emoji(pipe, data, samples or 500, 20 if steps is None else steps, guidance, seed, direction)
+        write_json(out/"emoji.json", _recorded(report, begun))
+    for what in ("rebuilt", "drawn", "said"):
+        for name, row in report.get(what, {}).items(): print(f"{what:8} {name:8} {100*row.get('right', row.get('true')):5.1f} %")
+    print(f"wrote emoji.json into {out}")
+
 # %% ../nbs/25_cli.ipynb #cec02b2e
 @command
 def flowtok_evaluate(
@@ -291,7 +307,7 @@ def flowtok_evaluate(
     seed: int = 1000,  # of captions and noise
     device: str = "auto",  # auto, cpu, cuda or mps
     direction: str = "both",  # t2i: what it draws; i2t: what it says; both; tokenizer: what it rebuilds of --data
-    data: str = "shapes",  # drawings; or a folder, tar files, a Hub name, mjhq-30k, coco-30k:DIR, karpathy:DIR
+    data: str = "shapes",  # drawings; or emoji, a folder, tar files, a Hub name, mjhq-30k, coco-30k:DIR, karpathy:DIR
     metrics: str = None,  # fid,clip of drawn pictures; BLEU,METEOR,ROUGE-L,CIDEr,SPICE of captions; default: all
     caption_column: str = None,  # column of the captions in --data; default: text or caption
     split: str = None,  # of a data set with several; default: train
@@ -303,6 +319,8 @@ def flowtok_evaluate(
     _check_evaluate(direction, data == "shapes", samples, guidance, chosen, options)
     pipe, out = load(model, device=device), Path(out)
     if data == "shapes": _evaluate_drawings(pipe, model, direction, out, samples or 1000, steps, guidance, seed)
+    elif data.partition(":")[0] == "emoji":
+        _evaluate_emoji(pipe, direction, data, out, samples, steps, guidance, seed, options | dict(metrics=metrics))
     else: _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, chosen, options)
 
 # %% ../nbs/25_cli.ipynb #c20f4c54

@@ -50,7 +50,7 @@ def _tars_of_folder(path):
     return tars
 
 # %% ../nbs/21_data.ipynb #dat00008
-def open_data(source: str | Path,  # "shapes", a folder, tar files (a pattern is fine), or a Hub name
+def open_data(source: str | Path,  # "shapes", "emoji", a folder, tar files (a pattern is fine), or a Hub name
               size: int,  # pixels a side
               n: int | None = None,  # drawings, for "shapes"; None: 40,000
               seed: int = 0,  # of the drawings
@@ -73,6 +73,10 @@ def open_data(source: str | Path,  # "shapes", a folder, tar files (a pattern is
         if Path("shapes").is_dir():
             warnings.warn("shapes means the drawings; the folder here of that name is ./shapes", stacklevel=2)
         return Shapes(40_000 if n is None else n, size, seed=seed)
+    if str(source).partition(":")[0] == "emoji":
+        from flowtok.emoji import EmojiWorld
+        takes("emoji", "split")
+        return EmojiWorld(str(source), size, split or "seen", progress=progress)
     path = Path(source).expanduser()
     if tars := find_tars(source):
         takes("tar files", "caption_column", "max_broken", "processes", "index")
