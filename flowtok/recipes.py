@@ -18,7 +18,8 @@ from torch import nn
 
 from .captioning import image_to_text_loss, text_autoencoder_loss
 from .core import generator, rand, whole_number
-from .data import DistinctCaptions, Images, LatentCache, Shuffled, encode_dataset, open_data, open_images, shuffled
+from .data import (DistinctCaptions, Images, LatentCache, Shuffled, encode_dataset, jittered, open_data,
+                          open_images, shuffled)
 from .distributed import launched, pick_device, plain_torch
 from .layers import DiagonalGaussian
 from .lineage import CAPTIONS_AN_IMAGE, build_pipeline, make_plan, note_data, open_run, weights_digest
@@ -45,6 +46,7 @@ def train_tokenizer(pipe: Pipeline, images: Images, out: str | Path | None = Non
         if p.train_tokenizer.augment:
             x = images.augmented(index, rand(len(index), 3, generator=generator(seed, "augment", step)))
         else: x = images(index)
+        if p.train_tokenizer.jitter: x = jittered(x, rand(len(index), 9, generator=generator(seed, "jitter", step)))
         batch = dict(index=index, images=x)
         if reads: batch["ids"] = tokenize([data.texts(int(i))[0] for i in index], p.text.context)
         return batch

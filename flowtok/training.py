@@ -90,6 +90,7 @@ class TrainConfig:
     compile: bool = False  # through torch.compile: pays on a GPU after a few minutes
     log_every: int = 1  # steps between lines of the log
     augment: bool = False  # tokenizer: crop and flip the images at random
+    jitter: bool = False  # tokenizer: move, scale, mirror and recolour them too, for sets of a few thousand
     easy: float = 0.0  # share of the steps, at the start, that see only captions the data set calls easy
     easy_later: float = 0.5  # share of the later steps that do so too, when there was such a start
     repeats: bool = False  # see each image as often in an epoch as the data set says, if it does
