@@ -80,16 +80,18 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_200):
         train_caption=TrainConfig(2_500, 32, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe))
 
 # %% ../nbs/20_config.ipynb #cfg00sm1
-def _small():
+def _small(name="small", clip=False):
     "A preset for some thousands of real pictures: two hours of two CPU cores, or minutes of a GPU."
     p, width = _nano(), 192
     recipe = dict(easy=0.0, shortest=0.0, repeats=False)
+    text = TextConfig(context=32) if clip else replace(p.text, width=width, heads=6, context=32)
+    reading = dict(text_depth=2, reader_depth=0) if clip else {}
     return replace(
-        p, name="small",
+        p, name=name,
         tokenizer=TokenizerConfig(64, 8, 32, 16, 128, 2, 4, 128, 3, 4, text_width=0, text_tokens=32, logvar_start=-4.0),
-        text=replace(p.text, width=width, heads=6, context=32),
-        flow=replace(p.flow, n_tokens=32, width=width, depth=5, heads=6, mlp_width=4*width, text_width=width,
-                     text_heads=6, text_mlp_width=4*width, align_width=width, balance_width=width),
+        text=text,
+        flow=replace(p.flow, n_tokens=32, width=width, depth=5, heads=6, mlp_width=4*width, text_width=text.width,
+                     text_heads=6, text_mlp_width=4*width, align_width=width, balance_width=width, **reading),
         train_tokenizer=replace(p.train_tokenizer, steps=4_000, jitter=True),
         train_flow=replace(p.train_flow, steps=4_500, **recipe),
         caption=replace(p.caption, width=width, depth=2, heads=6),
@@ -107,9 +109,9 @@ def at_512(p: Preset) -> Preset:  # for 256 px
 def presets() -> dict[str, Preset]:
     "All presets by name."
     large = [_large("B", 768, 12, 12), _large("XL", 1152, 28, 16), _large("H", 1280, 36, 20)]
-    return {p.name: p for p in (_nano(), _nano("nano64", 64, 6_000), _small(), *large, *map(at_512, large))}
+    return {p.name: p for p in (_nano(), _nano("nano64", 64, 6_000), _small(), _small("small-clip", clip=True), *large, *map(at_512, large))}
 
-def preset(name: str) -> Preset:  # "nano", "nano64", "small", "B", "XL", "H", or a large one with "-512", in any case
+def preset(name: str) -> Preset:  # "nano", "nano64", "small", "small-clip", "B", "XL", "H", or a large one with "-512", in any case
     "The preset called `name`."
     known = presets()
     match = {k.lower(): p for k, p in known.items()}.get(str(name).lower())

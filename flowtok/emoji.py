@@ -303,7 +303,7 @@ def asked(world: EmojiWorld, n: int,
 def judge_drawings(pipe, judge: Judge, captions: list[str], steps: int = 20, guidance: float | None = None,
                    seed: int = 1000) -> dict:
     "Shares of what a pipeline draws of the captions, as `verdicts` has them, and how many there were."
-    rows = verdicts(judge, pipe.images(captions, steps, guidance, seed), captions)
+    rows = verdicts(judge, pipe.images(captions, steps=steps, guidance=guidance, seed=seed), captions)
     return {k: sum(row[k] for row in rows)/len(rows) for k in rows[0]} | dict(n=len(rows))
 
 # %% ../nbs/34_emoji.ipynb #emo00031

@@ -2,6 +2,8 @@
 import json
 import sys
 import threading
+import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import matplotlib
@@ -10,9 +12,13 @@ import torch
 from PIL import Image, features
 
 import flowtok
-from flowtok import cli, emoji
+from flowtok import cli, emoji, recipes
 from flowtok.captioned import DataError, open_folder
-from flowtok.data import open_data
+from flowtok.config import preset
+from flowtok.data import LatentCache, open_data
+from flowtok.lineage import shorten
+from flowtok.pipeline import Pipeline
+from flowtok.text import tokenize, vocabulary_of
 
 MONOCHROME = Path(matplotlib.get_data_path())/"fonts"/"ttf"/"DejaVuSans.ttf"
 FEW = ("😀", "🥑", "👩🏾‍🚒", "👨🏾‍🚒", "🧑🏾‍🚒", "👋🏿", "👍", "🚒", "🇨🇭", "🅰️")
@@ -176,3 +182,35 @@ def test_a_small_model_of_emoji(four_trades, tmp_path, capsys):
     for wrong, said in ((dict(direction="tokenizer"), "leave --direction out"), (dict(metrics="fid"), "--metrics means nothing")):
         with pytest.raises(SystemExit): cli.flowtok_evaluate(str(out), out=str(tmp_path/"wrong"), data="emoji", device="cpu", **wrong)
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("captions, first", [(["a woman firefighter with dark skin", "avocado"], "avocado"), (["cat"], "cat")])
+def test_the_playground_of_a_model_of_other_things(captions, first):
+    from flowtok.playground import PANELS, Desk, examples
+    pipe = Pipeline(asdict(preset("small")), vocabulary_of(tokenize(captions, 32))).eval()
+    known, shapes = examples(pipe, 4)
+    assert not shapes and known[0] == first and not any(map(pipe.text_encoder.unknown_words, known))
+    desk = Desk(pipe)
+    with warnings.catch_warnings(action="ignore"): panels = {name: make(desk) for name, make in PANELS.items()}
+    assert "a large" not in str({name: [getattr(c, "value", "") for c in p.controls.values()] for name, p in panels.items()})
+    assert set(panels["caption"].controls) == {"caption", "file"}
+    for name in ("draw", "mix", "tokens"): assert panels[name].answer["picture"].size == (64, 64)
+
+
+def test_the_playground_takes_captions_of_emoji():
+    from flowtok.playground import examples
+    pipe = Pipeline(asdict(preset("small")), vocabulary_of(tokenize([c for e in emoji.all_emoji() for c in emoji.describe(e)], 32)))
+    known, shapes = examples(pipe)
+    assert not shapes and len(known) == 64 and known[0] == emoji.describe(emoji.all_emoji()[0])[0]
+
+
+def test_small_clip_trains_on_published_features():
+    "The published text tower in place of random words, with random weights in it: a step of the flow."
+    p = preset("small-clip")
+    p = replace(p, direction="t2i", train_flow=shorten(p.train_flow, 1), text=replace(p.text, name="ViT-B-32", pretrained="", width=512),
+                flow=replace(p.flow, text_width=512, text_heads=8, reader_depth=0))
+    pipe, g = Pipeline(asdict(p), None, pretrained=False), torch.Generator().manual_seed(0)
+    ids = tokenize(["a cat", "two dogs on a bench", "a cat on a bench"], 32)
+    cache = LatentCache(torch.randn(3, 32, 16, generator=g), torch.full((3, 32, 16), -4.0), ids, torch.arange(4))
+    log = recipes.train_text_to_image(pipe, cache, progress=False)
+    assert log[-1]["loss"] > 0 and pipe.images(["a cat"], steps=2).shape == (1, 3, 64, 64)

@@ -23,6 +23,8 @@ ALLOWED = {  # (module, a module that is read after it): why it imports it all t
     ("lineage", "pipeline"): "a run may start from the parts of a trained pipeline",
     ("recipes", "pipeline"): "a recipe trains the parts of a pipeline and saves it",
     ("pipeline", "released"): "flowtok.load opens the authors' weights by their name",
+    ("data", "emoji"): "--data emoji opens them",
+    ("cli", "emoji"): "flowtok-evaluate --data emoji judges with it",
     ("cli", "benchmarks"): "flowtok-evaluate --data measures with it",
     ("cli", "experiments.studies"): "flowtok-study is its command",
     ("experiments.studies", "experiments.control"): "the control is one of the studies",

@@ -112,7 +112,7 @@ def test_no_such_data(tmp_path, capsys):
 
 
 def test_unknown_preset(tmp_path, capsys):
-    fails(capsys, preset="medium", out=str(tmp_path/"run"), match="choose one of nano, nano64, small, B, XL, H")
+    fails(capsys, preset="medium", out=str(tmp_path/"run"), match="choose one of nano, nano64, small, small-clip, B, XL, H")
 
 
 def test_unknown_device(tmp_path, capsys):
