@@ -6,7 +6,7 @@
 __all__ = ['TONES', 'PEOPLE', 'SIGNS', 'GENDERS', 'GROUPS', 'SPLITS', 'ATTRIBUTES', 'WORDINGS', 'Emoji', 'take_apart', 'english',
            'all_emoji', 'describe', 'OpenMoji', 'ColourFont', 'group_of', 'draw_all', 'emoji_source', 'cache_folder',
            'drawn', 'split_of', 'EmojiWorld', 'Judge', 'true_of', 'verdicts', 'chosen', 'asked', 'judge_drawings',
-           'judge_captions', 'judge_rebuilt', 'evaluate_emoji']
+           'judge_captions', 'judge_rebuilt', 'evaluate_emoji', 'far']
 
 # %% ../nbs/34_emoji.ipynb #emo00002
 import hashlib, io, json, os, re, tempfile
@@ -345,3 +345,9 @@ def evaluate_emoji(pipe, source: str = "emoji", n: int = 500, steps: int = 20, g
     if pipe.captioner and direction != "t2i":
         report["said"] = {s: judge_captions(pipe, world, n, seed) for s, world in worlds.items()}
     return report
+
+# %% ../nbs/34_emoji.ipynb #emo0cop0
+def far(x, y) -> torch.Tensor:  # images (b,3,h,w) and (N,3,h,w)
+    "How far each is from each (b,N): the root mean square of the difference, after the judge's blur."
+    x, y = _blurred(x), _blurred(y)
+    return torch.cdist(x, y)/x.shape[1]**0.5
