@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont, features
 from tqdm import tqdm
 
@@ -74,11 +73,12 @@ def _anyone() -> dict:
     return {e.concept: e.name for e in all_emoji() if e.gender == "person" and not e.tones}
 
 def _with_article(name):
-    "People and hands are counted: a firefighter, an astronaut, but not: a people."
+    "Whoever and whatever is one of many gets an article: a firefighter, an astronaut, but not: a clapping hands."
     first, last = name.split()[0], name.split()[-1]
-    several = last.endswith("s") and not last.endswith("ss") or {"men", "women", "people"} & {first, last}
-    if first[0].isupper() or several: return name
-    return ("an " if first[0].lower() in "aeiou" else "a ") + name
+    def several(word): return word.endswith("s") and not word.endswith(("ss", "wards")) or word in ("men", "women", "people")
+    one = first in GENDERS or not (several(first) or several(last) or last.endswith("ing"))
+    if first[0].isupper() or not one: return name
+    return ("an " if first[0] in "aeiou" else "a ") + name
 
 def describe(e: Emoji) -> list[str]:
     "All that may be said of an emoji, from everything to the least, each in three wordings."
@@ -185,6 +185,8 @@ def _key(credit, size):
     "Sixteen letters that change with whatever would change the folder."
     return digest((credit, str(size), *(c for e in all_emoji() for c in (e.text, *describe(e)))))
 
+
+# %% ../nbs/34_emoji.ipynb #emo00018b
 def _draw_into(folder, source, size, progress):
     "Draw into a folder beside, which takes its name when it is whole."
     pictures, missed = draw_all(source, size, progress)
@@ -228,7 +230,7 @@ class EmojiWorld(CaptionedImages):
         if strange := set(without) - set(GROUPS):
             raise DataError(f"unknown group {', '.join(sorted(strange))} of emoji: choose {', '.join(GROUPS)}")
         folder, rows = drawn(emoji_source(source), size, progress)
-        known, self.same, files = {e.text: e for e in all_emoji()}, [], []
+        known, self.split, self.same, files = {e.text: e for e in all_emoji()}, split, [], []
         for row in rows:
             same = [known[t] for t in row["emoji"] if t in known]
             if not same or {group_of(e) for e in same} & set(without) or split not in (None, split_of(same)): continue
@@ -255,12 +257,15 @@ class Judge:
         found = (y.square().sum(1)[:, None] + self.size - 2*y @ self.ink.T for y in map(at, shifts))
         return torch.stack(list(found)).amin(0).clamp(min=0)
 
+def _half(n):
+    "A matrix (n/2,n) that blurs a row of `n` pixels, with a standard deviation of one, and halves its length."
+    apart = torch.arange(n)[:, None] - torch.arange(n)
+    weights = torch.exp(-apart.square()/2)*(apart.abs() <= 2)
+    return (weights/weights[n//2].sum()).view(n//2, 2, n).mean(1)
+
 def _blurred(images):
     "Ink (b,n) of images (b,3,h,w), after a blur and at half of their size."
-    weights = torch.exp(-torch.arange(-2.0, 3).square()/2)
-    weights, x = weights/weights.sum(), (1 - images).flatten(0, 1)[:, None]
-    x = F.conv2d(F.conv2d(x, weights.view(1, 1, 1, 5), padding=(0, 2)), weights.view(1, 1, 5, 1), padding=(2, 0))
-    return F.avg_pool2d(x, 2).view(len(images), -1)
+    return (_half(images.shape[2]) @ (1 - images) @ _half(images.shape[3]).T).flatten(1)
 
 # %% ../nbs/34_emoji.ipynb #emo00026
 def true_of(world: EmojiWorld) -> dict[str, set[int]]:
@@ -297,8 +302,10 @@ def chosen(world: EmojiWorld, n: int, seed: int = 1000) -> list[int]:
 def asked(world: EmojiWorld, n: int,
           wording: int = 0,  # 0 to 2
           seed: int = 1000) -> list[str]:
-    "Captions that say everything, of `n` pictures of a world."
-    return [describe(world.same[i][0])[wording] for i in chosen(world, n, seed)]
+    "Captions that say everything, of `n` pictures of a world; of cells, only captions that name a gender."
+    same = (world.same[i] for i in chosen(world, len(world), seed))
+    told = [next((e for e in s if e.gender in ("man", "woman")), s[0]) for s in same]
+    return [describe(e)[wording] for e in told if world.split != "cells" or e.gender != "person"][:n]
 
 def judge_drawings(pipe, judge: Judge, captions: list[str], steps: int = 20, guidance: float | None = None,
                    seed: int = 1000) -> dict:
