@@ -293,7 +293,8 @@ def _evaluate_emoji(pipe, direction, data, out, samples, steps, guidance, seed, 
         report = evaluate_emoji(pipe, data, samples or 500, 20 if steps is None else steps, guidance, seed, direction)
         write_json(out/"emoji.json", _recorded(report, begun))
     for what in ("rebuilt", "drawn", "said"):
-        for name, row in report.get(what, {}).items(): print(f"{what:8} {name:8} {100*row.get('right', row.get('true')):5.1f} %")
+        for name, row in report.get(what, {}).items():
+            print(f"{what:8} {name:8} {100*row.get('right', row.get('true')):5.1f} %")
     print(f"wrote emoji.json into {out}")
 
 # %% ../nbs/25_cli.ipynb #cec02b2e

@@ -109,9 +109,10 @@ def at_512(p: Preset) -> Preset:  # for 256 px
 def presets() -> dict[str, Preset]:
     "All presets by name."
     large = [_large("B", 768, 12, 12), _large("XL", 1152, 28, 16), _large("H", 1280, 36, 20)]
-    return {p.name: p for p in (_nano(), _nano("nano64", 64, 6_000), _small(), _small("small-clip", clip=True), *large, *map(at_512, large))}
+    little = [_nano(), _nano("nano64", 64, 6_000), _small(), _small("small-clip", clip=True)]
+    return {p.name: p for p in (*little, *large, *map(at_512, large))}
 
-def preset(name: str) -> Preset:  # "nano", "nano64", "small", "small-clip", "B", "XL", "H", or a large one with "-512", in any case
+def preset(name: str) -> Preset:  # "nano64", "small-clip", "XL", "H-512", in any case: one of `presets`
     "The preset called `name`."
     known = presets()
     match = {k.lower(): p for k, p in known.items()}.get(str(name).lower())

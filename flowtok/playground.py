@@ -17,7 +17,7 @@ from PIL import Image
 
 from .captioned import DataError
 from .captioning import ids_to_text
-from .emoji import all_emoji, describe
+from .emoji import all_emoji, emoji_captions
 from .pictures import to_pil, to_tensor
 from .pipeline import bundled, load
 from .shapes import BACKGROUNDS, COLOURS, OUTLINES, SIZES, Scene, Shape, Shapes, draw
@@ -125,7 +125,7 @@ def _of_shapes(n):
 
 def _of_emoji():
     "A caption of each emoji that says everything; none where the package is missing."
-    try: return [describe(e)[0] for e in all_emoji()]
+    try: return [emoji_captions(e)[0] for e in all_emoji()]
     except DataError: return []
 
 def examples(pipe, n: int = 64) -> tuple[list[str], bool]:
@@ -246,7 +246,8 @@ def uploaded(files) -> Image.Image | None:
 
 def caption_panel(desk: Desk) -> Panel:
     "A scene, or a picture of your own, to captions and back to a picture."
-    file, views = widgets.FileUpload(accept="image/*", description="or a picture"), dict(seen=192, again=192, words=None)
+    file = widgets.FileUpload(accept="image/*", description="or a picture")
+    views = dict(seen=192, again=192, words=None)
     def answer(seen):
         said = [desk.pipe.image_to_text([seen], temperature=t)[0] for t in (0.0, 0.5)]
         return dict(seen=seen, again=desk.pipe.text_to_image(said[:1])[0], words="<br>".join(escape(s) for s in said))

@@ -199,9 +199,9 @@ def test_the_playground_of_a_model_of_other_things(captions, first):
 
 def test_the_playground_takes_captions_of_emoji():
     from flowtok.playground import examples
-    pipe = Pipeline(asdict(preset("small")), vocabulary_of(tokenize([c for e in emoji.all_emoji() for c in emoji.describe(e)], 32)))
+    pipe = Pipeline(asdict(preset("small")), vocabulary_of(tokenize([c for e in emoji.all_emoji() for c in emoji.emoji_captions(e)], 32)))
     known, shapes = examples(pipe)
-    assert not shapes and len(known) == 64 and known[0] == emoji.describe(emoji.all_emoji()[0])[0]
+    assert not shapes and len(known) == 64 and known[0] == emoji.emoji_captions(emoji.all_emoji()[0])[0]
 
 
 def test_small_clip_trains_on_published_features():

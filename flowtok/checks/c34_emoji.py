@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/solutions/34_emoji_solved.ipynb #emos0002
-from itertools import combinations, product
+from itertools import product
 
 import torch
 
@@ -37,7 +37,8 @@ def _34_2(answer):  # a function: off of pictures, off of smears, a share -> thr
         least = next(v for v in sorted(pictures) if sum(p <= v for p in pictures) >= keep*len(pictures))
         through = sum(s <= least for s in smears)/len(smears)
         threshold, share = answer(list(pictures), list(smears), keep)
-        assert abs(threshold - least) < 1e-9, f"{keep:.0%} of {pictures} must stay: {least} is enough, you say {threshold}"
+        assert abs(threshold - least) < 1e-9, (
+            f"{keep:.0%} of {pictures} must stay: {least} is enough, you say {threshold}")
         assert abs(share - through) < 1e-9, f"at {least}, {through:.0%} of {smears} pass, you say {share:.0%}"
 
 # %% ../../nbs/solutions/34_emoji_solved.ipynb #emos0013
@@ -50,6 +51,7 @@ def _34_3(answer):  # a function: drawn (n,d), training pictures (N,d), true pic
     for name, drawn, share in (("all of them copies", copied, 0.0), ("all of them true", true + 0.01, 1.0),
                                ("half of them copies", half, 0.5)):
         mine = float(answer(drawn.clone(), train.clone(), true.clone()))
-        assert abs(mine - share) < 1e-6, f"{name}: {share:.0%} lie nearer to the truth than to all that was seen, you say {mine:.0%}"
+        assert abs(mine - share) < 1e-6, (
+            f"{name}: {share:.0%} lie nearer to the truth than to all that was seen, you say {mine:.0%}")
     one = float(answer(true[:1] + 0.01, true[:1].repeat(3, 1), true[:1]))
     assert one == 0.0, "a true picture that was seen in training shows nothing: nearer means strictly nearer"
