@@ -74,8 +74,8 @@ def imported(path):
 
 
 def test_what_is_imported_is_required():
-    "`captions` is the one extra that code asks for, and it says so when it is missing."
-    required = {canonicalize_name(r.name) for r in requirements("captions")}
+    "`captions` and `emoji` are the extras that code asks for, and it says so when they are missing."
+    required = {canonicalize_name(r.name) for r in requirements("captions", "emoji")}
     modules = set.union(*map(imported, (ROOT/"flowtok").rglob("*.py")))
     assert {"torch", "PIL", "execnb"} <= modules
     packages = packages_distributions()
