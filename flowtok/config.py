@@ -83,7 +83,6 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_200):
 def _small(name="small", clip=False):
     "A preset for some thousands of real pictures: made for two CPU cores and some hours."
     p, width = _nano(), 192
-    recipe = dict(easy=0.0, shortest=0.0, repeats=False)
     text = TextConfig(context=32) if clip else replace(p.text, width=width, heads=6, context=32)
     reading = dict(text_depth=2, reader_depth=0) if clip else {}
     return replace(
@@ -93,9 +92,9 @@ def _small(name="small", clip=False):
         flow=replace(p.flow, n_tokens=32, width=width, depth=5, heads=6, mlp_width=4*width, text_width=text.width,
                      text_heads=6, text_mlp_width=4*width, align_width=width, balance_width=width, **reading),
         train_tokenizer=replace(p.train_tokenizer, steps=4_000, jitter=True),
-        train_flow=replace(p.train_flow, steps=9_000, **recipe),
+        train_flow=replace(p.train_flow, steps=9_000, easy=0.0, shortest=0.0),
         caption=replace(p.caption, width=width, depth=2, heads=6),
-        train_autoencoder=replace(p.train_autoencoder, **recipe), train_caption=replace(p.train_caption, **recipe))
+        train_autoencoder=p.train_autoencoder, train_caption=p.train_caption)
 
 
 # %% ../nbs/20_config.ipynb #efda8cc2

@@ -244,6 +244,10 @@ class EmojiWorld(CaptionedImages):
             files.append((folder/row["file_name"], row["text"]))
         super().__init__([f for f, _ in files], [t for _, t in files], size)
 
+    def repeats(self, i: int) -> int:
+        "How often a training may see picture `i` in an epoch: three times if skin has no choice of tones in it."
+        return 1 if any(e.tones for e in self.same[i]) else 3
+
 # %% ../nbs/34_emoji.ipynb #emo00025
 class Judge:
     "Tells which of the pictures of an `EmojiWorld` an image shows."
