@@ -92,7 +92,7 @@ def _small(name="small", clip=False):
         flow=replace(p.flow, n_tokens=32, width=width, depth=5, heads=6, mlp_width=4*width, text_width=text.width,
                      text_heads=6, text_mlp_width=4*width, align_width=width, balance_width=width, **reading),
         train_tokenizer=replace(p.train_tokenizer, steps=4_000, jitter=True),
-        train_flow=replace(p.train_flow, steps=9_000, easy=0.0, shortest=0.0),
+        train_flow=replace(p.train_flow, steps=8_000, easy=0.0, shortest=0.0),
         caption=replace(p.caption, width=width, depth=2, heads=6),
         train_autoencoder=p.train_autoencoder, train_caption=p.train_caption)
 
