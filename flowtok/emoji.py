@@ -83,8 +83,19 @@ def _with_article(name):
     if first[0].isupper() or not one: return name
     return ("an " if first[0] in "aeiou" else "a ") + name
 
-def emoji_captions(e: Emoji) -> list[str]:
-    "All that may be said of an emoji, from everything to the least, each in three wordings."
+@lru_cache
+def _names_in(language):
+    "The names of all emoji in one of the languages of the package `emoji`."
+    import emoji
+    if language not in emoji.LANGUAGES:
+        raise DataError(f"no names of emoji in the language {language!r}: choose {', '.join(emoji.LANGUAGES)}")
+    emoji.config.load_language(language)
+    return {text: d[language].strip(":").replace("_", " ") for text, d in emoji.EMOJI_DATA.items() if language in d}
+
+def emoji_captions(e: Emoji, language: str = "en") -> list[str]:
+    """All that may be said of an emoji, from everything to the least, each in three wordings;
+    in a language other than English its name."""
+    if language != "en": return [_names_in(language)[e.text]]
     tones, said = " and ".join(dict.fromkeys(e.tones)) or ("yellow" if e.gender else ""), []
     for name in (e.name, _anyone().get(e.concept, e.name) if e.gender else e.name):
         whole, link = _with_article(name) if tones else name, ", " if " with " in name else " with "
@@ -229,19 +240,22 @@ class EmojiWorld(CaptionedImages):
     def __init__(self, source: str = "emoji",  # of `emoji_source`
                  size: int = 64, split: str | None = "seen",  # of `SPLITS`; None: all
                  without=("flags", "letters", "clocks"),  # of `GROUPS`
-                 progress: bool = True):
+                 progress: bool = True,
+                 language: str = "en"):  # of the captions, as in `emoji_captions`
         if split is not None and split not in SPLITS:
             raise DataError(f"unknown split {split!r} of emoji: choose {', '.join(SPLITS)}")
         if strange := set(without) - set(GROUPS):
             raise DataError(f"unknown group {', '.join(sorted(strange))} of emoji: choose {', '.join(GROUPS)}")
         folder, rows = drawn(emoji_source(source), size, progress)
-        known, self.split, self.same, files = {e.text: e for e in all_emoji()}, split, [], []
+        self.split, self.language, self.same, files = split, language, [], []
+        known = {e.text: e for e in all_emoji()}
         for row in rows:
             same = [known[t] for t in row["emoji"] if t in known]
             left_out = {group_of(e) for e in same} & set(without)
             if not same or left_out or split not in (None, emoji_split(same)): continue
             self.same.append(same)
-            files.append((folder/row["file_name"], row["text"]))
+            said = list(dict.fromkeys(c for e in same for c in emoji_captions(e, language)))
+            files.append((folder/row["file_name"], said))
         super().__init__([f for f, _ in files], [t for _, t in files], size)
 
     def repeats(self, i: int) -> int:
@@ -296,7 +310,7 @@ def verdicts(judge: Judge, images, captions: list[str]) -> list[dict]:
     for near, far, caption in zip(where.tolist(), off.tolist(), captions):
         if caption not in places: raise ValueError(f"no emoji is called {caption!r}: see EmojiWorld.texts")
         wanted, something = places[caption], far <= judge.most
-        asked = [e for i in wanted for e in judge.world.same[i] if caption in emoji_captions(e)]
+        asked = [e for i in wanted for e in judge.world.same[i] if caption in emoji_captions(e, judge.world.language)]
         shown = judge.world.same[near[0]]
         row = {a: something and any(getattr(s, a) == getattr(e, a) for s in shown for e in asked) for a in ATTRIBUTES}
         result.append(row | dict(right=something and near[0] in wanted, nothing=not something,
@@ -316,7 +330,8 @@ def asked(world: EmojiWorld, n: int,
     "Captions that say everything, of `n` pictures of a world; of cells, only captions that name a gender."
     same = (world.same[i] for i in chosen(world, len(world), seed))
     told = [next((e for e in s if e.gender in ("man", "woman")), s[0]) for s in same]
-    return [emoji_captions(e)[wording] for e in told if world.split != "cells" or e.gender != "person"][:n]
+    told = [e for e in told if world.split != "cells" or e.gender != "person"][:n]
+    return [emoji_captions(e, world.language)[wording] for e in told]
 
 def judge_drawings(pipe, judge: Judge, captions: list[str], steps: int = 20, guidance: float | None = None,
                    seed: int = 1000) -> dict:
@@ -333,7 +348,7 @@ def judge_captions(pipe, world: EmojiWorld, n: int, seed: int = 1000) -> dict:
     index = chosen(world, n, seed)
     said = list(map(_plain, pipe.image_to_text([world[i]["image"] for i in index])))
     true = [c in set(map(_plain, world.texts(i))) for c, i in zip(said, index)]
-    fullest = [{_plain(c) for e in world.same[i] for c in emoji_captions(e)[:WORDINGS]} for i in index]
+    fullest = [{_plain(c) for e in world.same[i] for c in emoji_captions(e, world.language)[:WORDINGS]} for i in index]
     wrong = [(c, world.texts(i)[0]) for c, i, t in zip(said, index, true) if not t]
     return dict(true=sum(true)/len(index), everything=sum(c in f for c, f in zip(said, fullest))/len(index),
                 n=len(index), wrong=wrong[:20])
