@@ -2,7 +2,7 @@
 __version__ = "0.1.0"
 
 
-def load(model, device="auto", dtype="float32", revision=None, cache_dir=None):
+def load(model, device="auto", dtype="float32", revision=None, cache_dir=None, clip=None):
     "The pipeline called `model`: see `flowtok.pipeline.load`."
     from flowtok.pipeline import load as load_pipeline
-    return load_pipeline(model, device, dtype, revision, cache_dir)
+    return load_pipeline(model, device, dtype, revision, cache_dir, clip)

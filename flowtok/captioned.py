@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import Dataset
 
-from .pictures import to_pil, to_tensor
+from .pictures import flat, to_pil, to_tensor
 
 # %% ../nbs/21_captioned.ipynb #2fdc4fa6
 class DataError(ValueError):
@@ -69,14 +69,17 @@ def _tensor_image(x):
                          "give [0,1], or bytes (uint8)")
     return to_pil(x)
 
-def _picture(source):
-    "Any kind of image as a PIL image in RGB over white, as viewers show it."
+def _picture(source, size):
+    """Any kind of image as a PIL image in RGB over white, as viewers show it; a JPEG file that is far larger than
+    `size` is decoded at a half, a quarter or an eighth, and still at twice `size` or more."""
     if torch.is_tensor(source): return _tensor_image(source)
     if isinstance(source, np.ndarray): source = _array_image(source)
     if isinstance(source, (str, Path)): source = Path(source).expanduser()
-    if not isinstance(source, Image.Image): source = Image.open(source)
+    if not isinstance(source, Image.Image):
+        source = Image.open(source)
+        if source.format == "JPEG": source.draft(source.mode, (2*size, 2*size))
     source.load()
-    return to_pil(to_tensor(source))
+    return flat(source)
 
 # %% ../nbs/21_captioned.ipynb #0f1ce5a7
 def open_image(source,  # a path, open file, PIL image, array (h,w,3) of bytes, or tensor (3,h,w) of bytes or in [0,1]
@@ -87,7 +90,7 @@ def open_image(source,  # a path, open file, PIL image, array (h,w,3) of bytes, 
     def label(): return _told(name) if name else Path(source).name if isinstance(source, (str, Path)) else "an image"
     def fails(why, mend="repair it or take it out"):
         return DataError(f"{label()} is not a readable image ({why}): {mend}")
-    try: picture = _picture(source)
+    try: picture = _picture(source, size)
     except FileNotFoundError: raise fails("FileNotFoundError", "there is no such file") from None
     except IsADirectoryError: raise fails("it is a folder", "name the pictures in it") from None
     except UnidentifiedImageError: raise fails("UnidentifiedImageError") from None

@@ -70,6 +70,20 @@ class TextDecoder(nn.Module):
         for block in self.blocks: x = block(x, mask=self.look[:n + m, :n + m])
         return self.out(self.norm(x[:, n:]))
 
+    def look_at(self, z) -> list:  # text tokens (b,n,d)
+        "The keys and values of the text tokens in each block: what `next_word` needs of them."
+        memory, x = [[] for _ in self.blocks], self.tokens(z) + self.positions[:z.shape[1]]
+        for block, kept in zip(self.blocks, memory): x = block(x, memory=kept)
+        return memory
+
+    def next_word(self,
+                  word,  # the last word so far (b,)
+                  memory: list) -> torch.Tensor:  # of `look_at`, and of the words before; that of `word` is added
+        "Logits (b,v) of the next word."
+        x = (self.words(word) + self.positions[memory[0][0].shape[2]])[:, None]
+        for block, kept in zip(self.blocks, memory): x = block(x, memory=kept)
+        return self.out(self.norm(x[:, 0]))
+
 # %% ../nbs/10_image_to_text.ipynb #cfc7ef81
 @torch.no_grad()
 def read_words(decoder: TextDecoder,
@@ -79,10 +93,10 @@ def read_words(decoder: TextDecoder,
                temperature: float = 0.5) -> torch.Tensor:  # of the drawing, above 0; below 1: likely words gain
     """Words (b,m), at most `context`: the start mark, then one word at a time until every row has its end mark;
     what follows it in a row means nothing."""
-    words = torch.full((len(z), 1), start, device=z.device)
+    words, memory = torch.full((len(z), 1), start, device=z.device), decoder.look_at(z)
     done = torch.zeros(len(z), dtype=torch.bool, device=z.device)
     while words.shape[1] < decoder.context and not done.all():
-        share = (decoder(z, words)[:, -1].float()/temperature).softmax(-1)
+        share = (decoder.next_word(words[:, -1], memory).float()/temperature).softmax(-1)
         if noise is None: word = share.argmax(-1)
         else:
             passed = (share.cumsum(-1) < noise[:, words.shape[1], None]).sum(-1)

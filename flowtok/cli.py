@@ -136,38 +136,50 @@ def flowtok_pretokenize(
 _CAPTIONS, PAGE = Param("what the images should show", str, nargs="+"), 64  # images in one picture
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 
-def _check_picture(out):
+def _check_picture(out, kinds=PICTURES):
     "Refuse a file that cannot be written, before anything is drawn."
     folder = out.absolute().parent
     if not folder.is_dir(): raise ValueError(f"no folder {out.parent} to write {out.name} into: make it first")
-    if out.suffix.lower() not in PICTURES: raise ValueError(f"{out.name} is no picture: let its name end in .png")
+    if out.suffix.lower() not in kinds:
+        sheet = ", or ask for a --sheet" if out.suffix.lower() in PICTURES else ""
+        raise ValueError(f"{out.name} is no picture: let its name end in .png{sheet}")
     if out.is_dir(): raise ValueError(f"{out} is a folder: name a picture to write")
     with tempfile.TemporaryFile(dir=folder): pass
 
+# %% ../nbs/25_cli.ipynb #cli0samp
 @command
 def flowtok_sample(
     model: str,  # a folder, a bundled name such as nano, or a Hub id
     captions: _CAPTIONS,
-    out: str = "samples.png",  # the picture to write: images with captions, 64 at the most; more make several pictures
+    out: str = "samples.png",  # the picture to write; several are numbered: samples-01.png, samples-02.png
+    sheet: bool = False,  # one picture of all images with their captions, or several of 64
+    per_caption: int = 1,  # images of each caption
     steps: int = 20,  # Euler steps
     guidance: float = None,  # 1 is off; default: the preset's
     seed: int = 0,  # another seed gives other images
     device: str = "auto"):  # auto, cpu, cuda or mps
-    "Draw images for captions."
+    "Draw images for captions, in the size that the model draws."
+    from flowtok.pipeline import load
+    out = Path(out)
+    _check_picture(out, PICTURES if sheet else PICTURES[:-2])
+    images = load(model, device=device).text_to_image(captions, steps, guidance, seed, per_caption=per_caption)
+    parts = [slice(k, k + (PAGE if sheet else 1)) for k in range(0, len(images), PAGE if sheet else 1)]
+    said = [c for c in captions for _ in range(per_caption)]
+    for k, part in enumerate(parts, 1):
+        path = out if len(parts) == 1 else out.with_stem(f"{out.stem}-{k:0{max(2, len(str(len(parts))))}}")
+        if sheet: _save_sheet(images[part], said[part], path)
+        else: images[k - 1].save(path)
+        print(f"wrote {path}" if sheet else f"wrote {path}: {said[k - 1]}")
+
+# %% ../nbs/25_cli.ipynb #cli0shee
+def _save_sheet(images, captions, path):
+    "One picture of images with their captions."
     import matplotlib.pyplot as plt
     from flowtok.pictures import show_images
-    from flowtok.pipeline import load
     from flowtok.records import save_figure
-    out = Path(out)
-    _check_picture(out)
-    images = load(model, device=device).text_to_image(captions, steps, guidance, seed)
-    pages = [slice(k, k + PAGE) for k in range(0, len(captions), PAGE)]
-    for k, page in enumerate(pages, 1):
-        path = out if len(pages) == 1 else out.with_stem(f"{out.stem}-{k:02}")
-        fig = show_images(images[page], captions[page], size=1.6, wrap=26)
-        save_figure(fig, path)
-        plt.close(fig)
-        print(f"wrote {path}")
+    fig = show_images(images, captions, size=1.6, wrap=26)
+    save_figure(fig, path)
+    plt.close(fig)
 
 # %% ../nbs/25_cli.ipynb #661a14ba
 _IMAGES = Param("image files", str, nargs="+")

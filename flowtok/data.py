@@ -169,9 +169,12 @@ class Shuffled:
         rank, world = process()
         if self.batch % world:
             raise ValueError(f"a batch of {self.batch} does not split over {world} processes: choose a multiple")
-        start, own = step*self.batch, self.batch//world
-        places = range(start + rank*own, start + (rank + 1)*own)
-        return torch.stack([self._order(p//self.n)[p % self.n] for p in places])
+        own = self.batch//world
+        at, parts = step*self.batch + rank*own, []
+        while own > 0:
+            part = self._order(at//self.n)[at % self.n:][:own]
+            at, own, parts = at + len(part), own - len(part), [*parts, part]
+        return torch.cat(parts)
 
 # %% ../nbs/21_data.ipynb #shd00016
 class ShuffledShards(Shuffled):

@@ -124,7 +124,8 @@ class Reader(nn.Module):
         return self.out(y)
 
     def learn_words(self, vectors, places):  # (words,c), (n,c), which the text encoder adds and normalises
-        "Take over what the text encoder knows of its words."
+        "Take over what the text encoder knows of its words; one without memory knows nothing yet."
+        if vectors.is_meta: return
         self.vectors.copy_(vectors)
         self.places.copy_(places)
 

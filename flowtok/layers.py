@@ -53,9 +53,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3*width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x, rope=None, mask=None):  # mask (n,n): True where a row may look
+    def forward(self, x, rope=None,
+                mask=None,  # (n,n): True where a row may look
+                memory=None):  # a list: keys and values of all tokens before `x`, to which those of `x` are added
         q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
         if rope is not None: q, k = rope(q), rope(k)
+        if memory: k, v = torch.cat([memory[0], k], 2), torch.cat([memory[1], v], 2)
+        if memory is not None: memory[:] = k, v
         return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v, mask), "b h n d -> b n (h d)"))
 
 class SwiGLU(nn.Module):
@@ -78,8 +82,8 @@ class Block(nn.Module):
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn, self.mlp = Attention(width, heads), SwiGLU(width)
 
-    def forward(self, x, rope=None, mask=None):
-        x = x + self.attn(self.ln_1(x), rope, mask)
+    def forward(self, x, rope=None, mask=None, memory=None):  # as in `Attention`
+        x = x + self.attn(self.ln_1(x), rope, mask, memory)
         return x + self.mlp(self.ln_2(x))
 
 # %% ../nbs/03_layers.ipynb #5c0656d1

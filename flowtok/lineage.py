@@ -28,8 +28,8 @@ PARTS = dict(train_tokenizer=("t2i", "i2t", "both", "tokenizer"), train_flow=("t
              train_autoencoder=("i2t", "both"), train_caption=("i2t", "both"))  # directions that need a training
 
 def shorten(cfg: TrainConfig, steps: int) -> TrainConfig:
-    "The same training in `steps` steps, with a warm-up that fits."
-    return replace(cfg, steps=steps, warmup=min(cfg.warmup, steps//10))
+    "The same training in `steps` steps, of which warm-up and the memory of the average take no more than a tenth."
+    return replace(cfg, steps=steps, warmup=min(cfg.warmup, steps//10), ema=min(cfg.ema, max(0.0, 1 - 10/steps)))
 
 def parts_of(p: Preset) -> tuple[str, ...]:
     "The trainings that a preset's direction needs, as far as the preset has them."
@@ -64,7 +64,10 @@ def planned_preset(name: str, steps: int | None = None, direction: str = "both",
     trained = [part for part in PARTS if getattr(p, part) is not None]
     p = replace(p, **{part: replace(getattr(p, part), accumulate=accumulate) for part in trained})
     for part in parts_of(p): check_split(p, part, processes)
-    return p if steps is None else replace(p, **{part: shorten(getattr(p, part), steps) for part in trained})
+    if steps is None: return p
+    start, whole = p.tokenizer_loss.adversarial_start, p.train_tokenizer.steps
+    p = replace(p, tokenizer_loss=replace(p.tokenizer_loss, adversarial_start=start*min(steps, whole)//whole))
+    return replace(p, **{part: shorten(getattr(p, part), steps) for part in trained})
 
 # %% ../nbs/23_lineage.ipynb #lin1cdig
 def weights_digest(module: torch.nn.Module) -> str:

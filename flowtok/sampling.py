@@ -59,7 +59,8 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
            method: str = "euler",  # "euler" or "heun"
            shared: bool = False,  # as in `guided`
            trajectory: bool = False,  # also return every point on the way
-           renew=None) -> torch.Tensor:  # what draws noise anew after a step, as `renewing` gives
+           renew=None,  # what draws noise anew after a step, as `renewing` gives
+           callback=None) -> torch.Tensor:  # called after each step with its number (from 1), its time and the tokens
     "Carry `z` along the flow from t=0 to t=1: (b,n,d), or (steps+1,b,n,d) with `trajectory`."
     if method not in SOLVERS: raise ValueError(f"unknown method {method!r}: choose {' or '.join(SOLVERS)}")
     if grid == "release" and (method == "heun" or renew):
@@ -73,6 +74,7 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
         now = torch.full((len(z),), t, device=z.device)
         z = renew(z, field(z, now), k, t, t + h) if renew and k + 1 < steps else SOLVERS[method](field, z, now, h)
         if trajectory: path.append(z)
+        if callback: callback(k + 1, t + h, z)
     if not torch.isfinite(z).all():
         raise FloatingPointError(f"the flow left the finite numbers in {steps} steps: "
                                  f"lower the guidance ({guidance}), or look at the weights")

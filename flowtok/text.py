@@ -8,7 +8,7 @@ __all__ = ['BACKENDS', 'tokenize', 'composed', 'bpe', 'TextConfig', 'TextEncoder
            'pooled_target', 'cosine_loss', 'token_contrastive_loss', 'alignment']
 
 # %% ../nbs/06_text.ipynb #23adc95d
-import re, unicodedata, warnings
+import logging, re, unicodedata, warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -69,16 +69,45 @@ class TextConfig:
 # %% ../nbs/06_text.ipynb #26f5f5f1
 def _open_clip_tower(cfg, vocab_size, pretrained):
     "The text tower of open_clip: of a published model when the config names one, else of the config's sizes."
-    import open_clip
     from open_clip.transformer import TextTransformer
-    if cfg.name:
-        weights = cfg.pretrained if pretrained else None
-        return _text_side(open_clip.create_model(cfg.name, pretrained=weights, device=torch.get_default_device()))
+    if cfg.name: return _published_tower(cfg, pretrained)
     tower = TextTransformer(context_length=cfg.context, vocab_size=vocab_size, width=cfg.width, heads=cfg.heads,
                             layers=max(cfg.depth, 1), output_dim=None, pad_id=0)
     if not cfg.depth: tower.transformer = nn.Identity()
     return tower
 
+# %% ../nbs/06_text.ipynb #txt0pub0
+def _published_tower(cfg, pretrained):
+    "The text side of a model that open_clip knows by name; only that side of its published weights is read."
+    import open_clip
+    from flowtok.filling import fill, saves_memory
+    if cfg.name not in open_clip.list_models():  # open_clip would load "hf-hub:" and "local-dir:" from anywhere
+        raise ValueError(f"unknown text tower {cfg.name!r}: choose one of open_clip.list_models()")
+    published = open_clip.get_pretrained_cfg(cfg.name, cfg.pretrained) if cfg.pretrained and pretrained else None
+    if published == {}:
+        raise ValueError(f"no weights {cfg.pretrained!r} of {cfg.name}: see open_clip.list_pretrained()")
+    if not (published or saves_memory()): return _text_side(_made(cfg.name, torch.get_default_device()))
+    with torch.device("meta"): clip = _made(cfg.name, torch.device("meta"))
+    tower = _text_side(clip)
+    n, inside = len(tower.positional_embedding), "text." if hasattr(clip, "text") else ""
+    tower.attn_mask = torch.full((n, n), -torch.inf).triu(1)
+    names = {name: [inside + name] for name in tower.state_dict()}
+    if not published: return tower
+    try: file = open_clip.download_pretrained(published)
+    except Exception as e:
+        raise ValueError(f"weights of the text tower {cfg.name} could not be fetched ({type(e).__name__}): "
+                         "check the connection") from e
+    return fill(tower, file, names, title="text tower")
+
+def _made(name, device):
+    "A model of open_clip without weights, of which it need not warn."
+    import open_clip
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try: return open_clip.create_model(name, load_weights=False, device=device)
+    finally: logging.disable(before)
+
+# %% ../nbs/06_text.ipynb #txt0sid0
 def _text_side(clip):
     "Only the text side of an open_clip model, whichever way it stores it."
     if hasattr(clip, "text"): return clip.text

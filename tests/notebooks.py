@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def fingerprint(nb):
 def execute(path):
     "Execute the notebook at `path` and save it with its outputs."
     sys.argv[1:] = ["run", path.stem]  # what records tell: the command that was given, and no path of this machine
+    os.environ["TQDM_DISABLE"] = "1"  # no bars in saved outputs
     with contextlib.chdir(path.parent):  # before the import, so that Matplotlib finds the folder's matplotlibrc
         from execnb.shell import CaptureShell
         CaptureShell(mpl_format="png").execute(path, path, exc_stop=True)

@@ -399,7 +399,7 @@ def test_a_hub_id_whose_owner_is_also_a_folder(tmp_path, monkeypatch):
     def fetch(*args, **kw):
         asked.append(kw.get("repo_id", args[0] if args else None))
         raise ConnectionError("offline")
-    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", fetch)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
     with pytest.raises(ValueError, match="no flowtok model could be fetched from the Hub"): flowtok.load("flowtok/xl")
     assert asked and set(asked) == {"flowtok/xl"}
 
@@ -407,7 +407,7 @@ def test_a_hub_id_whose_owner_is_also_a_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["./flowtok/xl", "/flowtok/xl", "a/b/c", "~/xl", "flowtok/xl/", "nothing"])
 def test_what_can_only_be_a_path_asks_no_hub(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", lambda *args, **kw: pytest.fail("asked the Hub"))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *args, **kw: pytest.fail("asked the Hub"))
     with pytest.raises(ValueError, match="no model"): flowtok.load(name)
 
 

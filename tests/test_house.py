@@ -17,7 +17,7 @@ from notebooks import ROOT
 
 PACKAGE = ROOT/"flowtok"
 PARTS = {"0": "the idea", "1": "the idea", "2": "the machinery", "3": "the laboratory", "4": "teaching"}  # of a notebook's number
-IDEA = {"core", "pictures", "flow", "shapes", "layers", "tokenizer", "tokenizer_loss", "text", "dit", "sampling", "model", "captioning", "evaluation"}
+IDEA = {"core", "filling", "pictures", "flow", "shapes", "layers", "tokenizer", "tokenizer_loss", "text", "dit", "sampling", "model", "captioning", "evaluation"}
 ALLOWED = {  # (module, a module that is read after it): why it imports it all the same; CONTRIBUTING.md names each
     ("config", "training"): "a preset holds the settings of a training, which stand beside their use",
     ("lineage", "pipeline"): "a run may start from the parts of a trained pipeline",

@@ -101,11 +101,12 @@ def test_a_revision_is_asked_of_the_hub_and_of_nothing_else(tmp_path, monkeypatc
     def fetch(*args, **kw):
         asked.append((kw["revision"], kw["cache_dir"]))
         raise ConnectionError("offline")
-    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", fetch)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
     with pytest.raises(ValueError, match="could be fetched from the Hub"): flowtok.load("user/name", revision="v1", cache_dir=tmp_path)
-    assert set(asked) == {("v1", tmp_path)}
-    for name in ("nano", "released:xl"):
-        with pytest.raises(ValueError, match=f"mean nothing for {name}"): flowtok.load(name, revision="v1")
+    with pytest.raises(ValueError, match="could not be fetched"): flowtok.load("released:xl", revision="v1", cache_dir=tmp_path)
+    assert set(asked) == {("v1", tmp_path)} and len(asked) == 2
+    with pytest.raises(ValueError, match="mean nothing for nano"): flowtok.load("nano", revision="v1")
+    with pytest.raises(ValueError, match="text tower of its own"): flowtok.load("nano", clip="ViT-L-14-336")
 
 
 def test_save_and_load(pipe, tmp_path):

@@ -14,7 +14,7 @@ from flowtok.cost import build
 from flowtok.pipeline import from_parts
 from flowtok.released import (
     FLOW_NAMES, TOKENIZER_NAMES, load_flow, load_tokenizer, released_preset, their_names)
-from flowtok.text import TextConfig
+from flowtok.text import TextConfig, TextEncoder
 
 PARITY = Path(__file__).parent/"parity"
 
@@ -72,7 +72,7 @@ def by_hand(pipe, captions, steps, guidance, seed):
 def test_released_weights_make_a_pipeline_that_can_be_saved(tmp_path):
     tokenizer, flow = load_tokenizer(state("tokenizer"), 64, 16, (2, 3)), load_flow(state("flow"), 4)
     p = released_preset("xl", tokenizer, flow, text=TextConfig(name="", pretrained="", width=128, depth=1, heads=2, context=77))
-    pipe = from_parts(p, tokenizer, flow, pretrained=False)
+    pipe = from_parts(p, tokenizer, flow, TextEncoder(p.text))
     captions = ["a red circle", "a cat"]
     images = pipe.images(captions, steps=3, seed=5)
     wanted = by_hand(pipe, captions, steps=3, guidance=2.0, seed=5)

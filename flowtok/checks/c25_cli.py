@@ -40,7 +40,8 @@ def _25_1(answer):  # a function: path of a PNG -> list of strings
             "each caption is one word for the shell: it stands in quotes there, and is one string here")
         with _shell(*words) as found: cli.flowtok_sample()
         assert found["status"] in (0, None), f"the command says: {found['said'].strip()}"
-        assert file.exists(), "no file was written: which option names it?"
+        assert file.exists(), (
+            "no file of that name was written: which option names it, and which puts both images into one?")
         text = " ".join(words)
         assert "--steps 5" in text.replace("=", " ") and "--seed 4" in text.replace("=", " "), (
             "5 steps and seed 4 are options of the command")
