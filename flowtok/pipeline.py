@@ -120,6 +120,7 @@ def _each(draw, seed, what, n, first=0):
     seed = tuple(map(whole_number, seed)) if isinstance(seed, tuple) else whole_number(seed)
     return torch.stack([draw(generator(seed, what, i)) for i in range(first, first + n)])
 
+# %% ../nbs/24_pipeline.ipynb #pip0enc0
 @patch
 @torch.no_grad()
 def encode_text(self: Pipeline,
@@ -266,6 +267,7 @@ def encode_images(self: Pipeline,
     noise = _each(lambda g: normal(mean.shape[1:], g), seed, "image", len(mean), first)
     return self.image_tokenizer.normalize(mean + std*noise.to(self.device))
 
+# %% ../nbs/24_pipeline.ipynb #pip0dect
 def _uniform(n):
     "A function from a generator to `n` uniform numbers on the CPU in float32."
     return lambda g: torch.rand(n, generator=g, dtype=torch.float32, device="cpu")
