@@ -79,6 +79,7 @@ def _picture(source, size):
         source = Image.open(source)
         if source.format == "JPEG": source.draft(source.mode, (2*size, 2*size))
     source.load()
+    if 0 in source.size: raise ValueError("it has no pixels")
     return flat(source)
 
 # %% ../nbs/21_captioned.ipynb #0f1ce5a7

@@ -22,10 +22,18 @@ _SAVING = ContextVar("saving", default=False)
 def without_memory():
     "Modules that are made inside have parameters on the meta device, for `fill` to fill; their buffers are real."
     from accelerate import init_empty_weights
+    functions = {name: f for name, f in vars(nn.init).items() if name.endswith("_") and name[0] != "_"}
     before = _SAVING.set(True)
+    for name, f in functions.items(): setattr(nn.init, name, _unless_empty(f))
     try:
         with init_empty_weights(include_buffers=False): yield
-    finally: _SAVING.reset(before)
+    finally:
+        for name, f in functions.items(): setattr(nn.init, name, f)
+        _SAVING.reset(before)
+
+def _unless_empty(f):
+    "A function of `torch.nn.init` that leaves tensors without memory alone."
+    return lambda tensor, *args, **kw: tensor if tensor.is_meta else f(tensor, *args, **kw)
 
 def saves_memory() -> bool:
     "Whether this is called inside of `without_memory`."
@@ -106,12 +114,12 @@ def _joined(parts, keys):
 # %% ../nbs/00_filling.ipynb #fil0010b
 def fill(module: nn.Module, source: str | Path | dict,
          names: dict[str, list[str]] | None = None,  # of each weight: its name in the file, or those of its parts
-         dtype: torch.dtype | None = None,  # of the filled weights; None: as the module was made
+         dtype: torch.dtype | None = None,  # of the filled parameters; None: as the module was made
          exact: bool = False,  # nothing else may be in the file
          title: str = "weights", most: int = MOST) -> nn.Module:
     """Give `module` the weights of a checkpoint, read about `most` bytes at a time; ValueError if one is missing, has
     another shape, or is not finite. A bar tells how far it is, if there is much to read."""
-    like = module.state_dict()
+    like, learnt = module.state_dict(), {name for name, _ in module.named_parameters()}
     names = {name: [name] for name in like} if names is None else names
     state = read_state(source)
     if exact and (left := state.keys() - {key for keys in names.values() for key in keys}):
@@ -124,7 +132,7 @@ def fill(module: nn.Module, source: str | Path | dict,
             state, filled = read_state(source), {}
             for name in group:
                 value = _joined(_parts(state, names[name], like[name]), names[name])
-                kind = like[name].dtype if dtype is None or not value.is_floating_point() else dtype
+                kind = dtype if dtype and name in learnt else like[name].dtype
                 filled[name] = value.to(kind, copy=True)
                 bar.update(sizes[name])
             module.load_state_dict(filled, strict=False, assign=True)

@@ -59,7 +59,9 @@ def flat(image: Image.Image) -> Image.Image:  # modes of 32-bit numbers are refu
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    image.info = {}  # what it says of turns and transparency has been done
+    return image
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
     "A PIL image as a tensor (3,h,w) in [0,1], as `flat` shows it."

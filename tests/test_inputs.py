@@ -246,8 +246,12 @@ def test_a_gallery_that_fails_ends_no_training(tmp_path, monkeypatch):
 
 def test_many_captions_make_several_pictures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "PAGE", 3)
-    cli.flowtok_sample("nano", [CAPTION]*7, out=str(tmp_path/"a.png"), steps=1, device="cpu")
+    cli.flowtok_sample("nano", [CAPTION]*7, out=str(tmp_path/"a.png"), steps=1, sheet=True, device="cpu")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a-01.png", "a-02.png", "a-03.png"]
+    cli.flowtok_sample("nano", [CAPTION]*2, out=str(tmp_path/"b.png"), steps=1, per_caption=2, device="cpu")
+    assert [Image.open(tmp_path/f"b-0{k}.png").size for k in (1, 2, 3, 4)] == [(32, 32)]*4
+    with pytest.raises(SystemExit): cli.flowtok_sample("nano", [CAPTION], out=str(tmp_path/"c.pdf"), device="cpu")
+    assert "or ask for a --sheet" in capsys.readouterr().err
     from flowtok.pictures import MOST_SHOWN, show_images
     with pytest.raises(ValueError, match=f"show at most {MOST_SHOWN} at once"): show_images([square()]*(MOST_SHOWN + 1))
     with pytest.raises(ValueError, match="2 captions for 1 images"): show_images([square()], ["a", "b"])

@@ -65,7 +65,9 @@ def test_a_folder_of_all_modes_trains_and_samples(folder, tmp_path):
         averaged = torch.load(checkpoints(out/part)[0])["ema"]
         assert [n for n, p in module.named_parameters() if not torch.equal(p, averaged[f"module.{n}"])] == [], part
     cli.flowtok_sample(str(out), ["picture number 3"], out=str(tmp_path/"three.png"), device="cpu")
-    assert Image.open(tmp_path/"three.png").size == (240, 261)  # 1.6 inches at 150 dots, and 0.14 for a line of words
+    assert Image.open(tmp_path/"three.png").size == (32, 32)
+    cli.flowtok_sample(str(out), ["picture number 3"], out=str(tmp_path/"sheet.png"), sheet=True, device="cpu")
+    assert Image.open(tmp_path/"sheet.png").size == (240, 261)  # 1.6 inches at 150 dots, and 0.14 for a line of words
 
 
 def test_csv_and_named_column(folder, tmp_path):
