@@ -6,7 +6,7 @@
 __all__ = ['MOST', 'without_memory', 'saves_memory', 'read_file', 'read_state', 'fill']
 
 # %% ../nbs/00_filling.ipynb #fil00002
-import pickle
+import pickle, threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,11 +16,16 @@ from torch import nn
 from tqdm import tqdm
 
 # %% ../nbs/00_filling.ipynb #fil00005
-_SAVING = ContextVar("saving", default=False)
+_SAVING, _ONE_AT_A_TIME = ContextVar("saving", default=False), threading.RLock()
 
 @contextmanager
 def without_memory():
-    "Modules that are made inside have parameters on the meta device, for `fill` to fill; their buffers are real."
+    """Modules that are made inside have parameters on the meta device, for `fill` to fill; their buffers are real.
+    It changes torch for the whole process, so a second thread waits until the first is outside again."""
+    with _ONE_AT_A_TIME, _empty_parameters(): yield
+
+@contextmanager
+def _empty_parameters():
     from accelerate import init_empty_weights
     functions = {name: f for name, f in vars(nn.init).items() if name.endswith("_") and name[0] != "_"}
     before = _SAVING.set(True)
@@ -135,6 +140,6 @@ def fill(module: nn.Module, source: str | Path | dict,
                 kind = dtype if dtype and name in learnt else like[name].dtype
                 filled[name] = value.to(kind, copy=True)
                 bar.update(sizes[name])
-            module.load_state_dict(filled, strict=False, assign=True)
+            with _ONE_AT_A_TIME: module.load_state_dict(filled, strict=False, assign=True)
             del state, value
     return module

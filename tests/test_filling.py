@@ -80,6 +80,14 @@ def test_no_more_of_a_file_is_open_at_a_time_than_asked_for(tmp_path, monkeypatc
     assert len(opened) == 1 + 4 and all(torch.equal(a, b) for a, b in zip(empty.parameters(), layers.parameters()))
 
 
+def test_threads_that_load_at_once_leave_torch_as_it_was():
+    from concurrent.futures import ThreadPoolExecutor
+    before = nn.Module.register_parameter, dict(vars(nn.init))
+    with ThreadPoolExecutor(6) as pool: found = list(pool.map(lambda k: flowtok.load("nano", device="cpu"), range(12)))
+    assert (nn.Module.register_parameter, dict(vars(nn.init))) == before and not nn.Linear(1, 1).weight.is_meta
+    assert not any(p.is_meta for pipe in found for p in pipe.parameters())
+
+
 def test_batch_bounds_every_network():
     pipe, most = flowtok.load("nano", device="cpu"), {}
     def note(name): return lambda module, args: most.__setitem__(name, max(most.get(name, 0), len(args[0])))
