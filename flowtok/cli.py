@@ -126,10 +126,12 @@ def flowtok_pretokenize(
     device: str = "auto",  # auto, cpu, cuda or mps
     caption_column: str = None,  # column of the captions; default: text or caption
     max_broken: float = None,  # share of broken samples in tar files that is an error; default: 0.02
-    processes: int = None):  # that look through tar files; default: 1
+    processes: int = None,  # that look through tar files; default: 1
+    workers: int = None):  # threads that decode pictures ahead; default: one a core, 8 at most
     "Encode captioned images into image tokens, once; the same command again goes on where it stopped."
     from flowtok.recipes import pretokenize
-    pretokenize(model, data, out, device, caption_column, max_broken=max_broken, processes=processes)
+    pretokenize(model, data, out, device, caption_column, max_broken=max_broken, processes=processes,
+                workers=workers)
     print(f"the tokens are in {out}: flowtok-train --data {out} --start {model}")
 
 # %% ../nbs/25_cli.ipynb #820f7b21

@@ -8,7 +8,7 @@ __all__ = ['LIMIT', 'train_tokenizer', 'encode_latents', 'places_of', 'pairs_of'
            'reconstruction_callback', 'caption_callback', 'plot_log', 'pretokenize', 'train_parts', 'train']
 
 # %% ../nbs/23_recipes.ipynb #45da4be8
-import time, warnings
+import os, time, warnings
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from fastcore.meta import delegates
 from torch import nn
 
 from .captioning import image_to_text_loss, text_autoencoder_loss
-from .core import generator, rand, whole_number
+from .core import generator, process, rand, whole_number
 from .data import (DistinctCaptions, Images, LatentCache, Shuffled, encode_dataset, jittered, open_data,
                           open_images, shuffled)
-from .distributed import launched, pick_device, plain_torch
+from .distributed import check_shared, launched, pick_device, plain_torch
 from .layers import DiagonalGaussian
 from .lineage import CAPTIONS_AN_IMAGE, build_pipeline, make_plan, note_data, open_run, weights_digest
 from .model import FlowLossConfig, text_to_image_loss
@@ -64,13 +64,18 @@ def train_tokenizer(pipe: Pipeline, images: Images, out: str | Path | None = Non
 # %% ../nbs/23_recipes.ipynb #c07ebcd3
 def _encoders(pipe):
     "What a pipeline makes of images (b,3,h,w), and of a list of captions."
-    def encode(x): return pipe.image_tokenizer.encode(x.to(pipe.device, pipe.dtype))
+    half = pipe.device.type == "cuda" and pipe.dtype == torch.float32
+    def encode(x):
+        with torch.autocast("cuda", torch.bfloat16, enabled=half):
+            return pipe.image_tokenizer.encode(x.to(pipe.device, pipe.dtype, non_blocking=True))
     return encode, lambda texts: tokenize(texts, pipe.preset.text.context)
 
-def encode_latents(pipe: Pipeline, images: Images, progress: bool = True, statistics: bool = True) -> LatentCache:
+def encode_latents(pipe: Pipeline, images: Images, progress: bool = True, statistics: bool = True,
+                   out: Path | None = None) -> LatentCache:  # of a run, where processes share the work
     "The latent cache of `images`; also sets the tokenizer's statistics, unless a flow is in use that relies on them."
     pipe.image_tokenizer.eval()
-    cache = encode_dataset(images, *_encoders(pipe), progress=progress)
+    folder = out and out/f"tokens-{weights_digest(pipe.image_tokenizer)}"
+    cache = encode_dataset(images, *_encoders(pipe), folder, progress=progress)
     if statistics: pipe.image_tokenizer.set_statistics(cache.mean)
     return cache
 
@@ -264,17 +269,21 @@ def plot_log(logs: dict[str, list[dict]],  # by title
 # %% ../nbs/23_recipes.ipynb #b763c041
 def pretokenize(model: str, data: str | Path, out: str | Path, device: str = "auto", caption_column: str | None = None,
                 block: int = 256, progress: bool = True, max_broken: float | None = None,
-                processes: int | None = None) -> LatentCache:
+                processes: int | None = None,
+                workers: int | None = None) -> LatentCache:  # threads that decode pictures; None: one a core, up to 8
     "Encode the captioned images `data` with the image tokenizer of `model`, once and for all, into the folder `out`."
     state, device = launched(pick_device(device))
     pipe, out = load(model, device=device), Path(out).expanduser()
-    images = open_data(data, pipe.preset.tokenizer.image_size, caption_column=caption_column, max_broken=max_broken,
-                       processes=processes, progress=progress)
+    with state.main_process_first():  # the others find its lists
+        images = open_data(data, pipe.preset.tokenizer.image_size, caption_column=caption_column, max_broken=max_broken,
+                           processes=processes, progress=progress and state.is_main_process)
     origin = dict(tokenizer=weights_digest(pipe.image_tokenizer), data=str(data), context=pipe.preset.text.context,
                   caption_column=caption_column)
     with alone(out) if state.is_main_process else nullcontext(), plain_torch():
         if state.is_main_process: clear_litter(out)
-        return encode_dataset(Images(images, limit=0), *_encoders(pipe), out, origin, block, progress)
+        check_shared(out)
+        workers = min(8, os.cpu_count() or 1) if workers is None else workers
+        return encode_dataset(Images(images, limit=0), *_encoders(pipe), out, origin, block, progress, workers)
 
 # %% ../nbs/23_recipes.ipynb #125c147d
 @delegates(fit, but=["title", "callbacks"])
@@ -291,7 +300,8 @@ def train_parts(pipe: Pipeline,
     if not (pipe.flow or pipe.captioner):
         _measure(pipe, images)
         return logs
-    cache = encode_latents(pipe, images, kwargs.get("progress", True), statistics="tokenizer" not in kept)
+    cache = encode_latents(pipe, images, kwargs.get("progress", True), statistics="tokenizer" not in kept,
+                           out=out if process()[1] > 1 else None)
     return logs | _train_flows(pipe, cache, shown, images.data, out, kept, kwargs)
 
 @torch.no_grad()
@@ -339,7 +349,9 @@ def train(preset_name: str = "nano",
     with alone(out) if first else nullcontext(), plain_torch():
         if first: clear_litter(out)
         if first: open_run(out, settings, resume)
-        images = open_images(data, plan.preset.tokenizer.image_size, seed, caption_column, max_broken, progress)
+        check_shared(out)
+        with state.main_process_first():  # the others find its lists
+            images = open_images(data, plan.preset.tokenizer.image_size, seed, caption_column, max_broken, progress)
         if first: note_data(out, settings, images.fingerprint())
         settings["caption"] = images.captions(1)[0]
         pipe = build_pipeline(plan, images, seed).to(device)

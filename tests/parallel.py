@@ -25,9 +25,9 @@ STAGES = dict(tokenizer=recipes.train_tokenizer, flow=recipes.train_text_to_imag
 
 
 def tiny(steps):
-    "The nano preset cut down, with AdamW everywhere and a discriminator that comes in after a fifth of the steps."
+    "The nano preset cut down, its matrices Muon's, with a discriminator that comes in after a fifth of the steps."
     p = preset("nano")
-    short = dict(steps=steps, muon_lr=0.0, warmup=5, batch=16)
+    short = dict(steps=steps, warmup=5, batch=16)
     return replace(p, tokenizer=replace(p.tokenizer, enc_width=32, enc_depth=1, enc_heads=2, dec_width=32, dec_depth=1, dec_heads=2),
                    text=replace(p.text, width=32, heads=2),
                    flow=replace(p.flow, width=32, depth=1, heads=2, mlp_width=64, text_width=32, text_depth=1, text_heads=2, text_mlp_width=64, align_width=32, balance_width=32),
