@@ -52,9 +52,9 @@ def check_split(p: Preset, part: str, processes: int = 1):
 
 # %% ../nbs/23_lineage.ipynb #linplan1
 def planned_preset(name: str, steps: int | None = None, direction: str = "both", accumulate: int = 1,
-                   perceptual: bool = True, processes: int = 1) -> Preset:
+                   perceptual: bool = True, processes: int = 1, compile: bool = False) -> Preset:
     """The preset with every part's training cut or stretched to `steps`, its batches computed in `accumulate` parts,
-    perhaps without the perceptual terms; what cannot work is refused."""
+    perhaps compiled and without the perceptual terms; what cannot work is refused."""
     if direction not in ("t2i", "i2t", "both", "tokenizer"):
         raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t, both or tokenizer")
     p = replace(preset(name), direction=direction)
@@ -62,7 +62,7 @@ def planned_preset(name: str, steps: int | None = None, direction: str = "both",
     accumulate = whole_number(accumulate, "--accumulate", 1)
     steps = None if steps is None else whole_number(steps, "--steps", 1)
     trained = [part for part in PARTS if getattr(p, part) is not None]
-    p = replace(p, **{part: replace(getattr(p, part), accumulate=accumulate) for part in trained})
+    p = replace(p, **{part: replace(getattr(p, part), accumulate=accumulate, compile=compile) for part in trained})
     for part in parts_of(p): check_split(p, part, processes)
     if steps is None: return p
     start, whole = p.tokenizer_loss.adversarial_start, p.train_tokenizer.steps
@@ -141,9 +141,9 @@ class Plan:
 
 def make_plan(preset_name: str, out: str | Path, steps: int | None = None,
               direction: str = "both", start: str | None = None, tune: bool = False, accumulate: int = 1,
-              perceptual: bool = True, processes: int = 1) -> Plan:
+              perceptual: bool = True, processes: int = 1, compile: bool = False) -> Plan:
     "The plan of a run in the folder `out`; what cannot work is refused before anything is computed."
-    p = planned_preset(preset_name, steps, direction, accumulate, perceptual, processes)
+    p = planned_preset(preset_name, steps, direction, accumulate, perceptual, processes, compile)
     source = load(start, device="cpu") if start else None
     starts, kept = inherited(p, source, direction, out, tune)
     p = with_words(replace(p, direction="both" if "flow" in kept else joined(out, direction)), out)

@@ -339,12 +339,14 @@ def train(preset_name: str = "nano",
           perceptual: bool = True,  # False: without the networks that have to be fetched
           max_broken: float | None = None,
           tune: bool = False,  # go on training what `start` has
-          track: str | None = None, workers: int = 0) -> Pipeline:  # of `fit`
+          track: str | None = None, workers: int = 0,  # of `fit`
+          compile: bool = False) -> Pipeline:  # the networks, with torch.compile
     "Train every part, or what the model `start` lacks, or (`tune`) what it has; save the pipeline into `out`."
     begun, seed, out = time.perf_counter(), whole_number(seed), Path(out).expanduser()
     save_every, (state, device) = whole_number(save_every, "--save-every", 1), launched(pick_device(device))
     first, record = state.is_main_process, run_record(seed)
-    plan = make_plan(preset_name, out, steps, direction, start, tune, accumulate, perceptual, state.num_processes)
+    plan = make_plan(preset_name, out, steps, direction, start, tune, accumulate, perceptual, state.num_processes,
+                     compile)
     settings, progress = plan.settings(data, seed, start, tune, caption_column), progress and first
     with alone(out) if first else nullcontext(), plain_torch():
         if first: clear_litter(out)

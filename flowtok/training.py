@@ -30,9 +30,11 @@ from .records import replacing, telling_full
 # %% ../nbs/22_training.ipynb #1c71dec5
 _ROUNDS = ((8.0934, -23.6206, 17.4463), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))  # for values from 0.01
 
-def orthogonalize(g) -> torch.Tensor:  # matrices (...,r,c)
+def orthogonalize(g,  # matrices (...,r,c)
+                  half: bool | None = None) -> torch.Tensor:  # in bfloat16; None: on a GPU
     "The nearest orthogonal matrices, roughly: three rounds of a quintic iteration (Jordan et al. 2024)."
     tall = g.shape[-2] > g.shape[-1]
+    if g.is_cuda if half is None else half: return _in_bfloat16(g.mT).mT if tall else _in_bfloat16(g)
     x = g.mT if tall else g
     gram = x @ x.mT
     square = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-14)  # at least the square of the largest singular value
@@ -44,6 +46,17 @@ def orthogonalize(g) -> torch.Tensor:  # matrices (...,r,c)
         if k + 1 < len(_ROUNDS): gram = factor @ gram @ factor
     x = total @ x
     return x.mT if tall else x
+
+def _in_bfloat16(g):
+    "The same rounds for numbers of eight bits: each makes its products anew, since errors of the old ones would grow."
+    x = g.bfloat16()
+    gram = x @ x.mT
+    size = gram.float().norm(dim=(-2, -1), keepdim=True).clamp(min=1e-14).sqrt()
+    x = (g/(1.01*size)).bfloat16()  # values above 1 would be driven away from it
+    for a, b, c in _ROUNDS:
+        gram = x @ x.mT
+        x = a*x + (b*gram + c*gram @ gram) @ x
+    return x.to(g.dtype)
 
 # %% ../nbs/22_training.ipynb #e72f0eb9
 class Muon(torch.optim.Optimizer):
@@ -244,15 +257,15 @@ class Run:
 
 # %% ../nbs/22_training.ipynb #trn00002
 @patch
-def clip(self: Run) -> float:
-    """Shorten the gradient of each module to `cfg.clip`; returns the largest norm.
-    Optimisers pass over a module with none, such as a discriminator that waits."""
+def clip(self: Run) -> torch.Tensor:
+    """Shorten the gradient of each module to `cfg.clip`; returns the largest norm, on the device.
+    Where there are several modules, optimisers pass over one with none, such as a discriminator that waits."""
     apart = list(self.model.values()) if isinstance(self.model, nn.ModuleDict) else [self.model]
     groups = [group for m in apart for group in clip_groups(m)]
     norms = torch.stack([self.accelerator.clip_grad_norm_(group, self.cfg.clip or math.inf) for group in groups])
-    for group, norm in zip(groups, norms.tolist()):
+    for group, norm in zip(groups, norms.tolist() if len(groups) > 1 else ()):  # to ask is to wait for a GPU
         if norm == 0: _forget(group)
-    return norms.max().item()
+    return norms.max()
 
 @patch
 def update(self: Run):
@@ -267,7 +280,7 @@ def update(self: Run):
 
 # %% ../nbs/22_training.ipynb #engb0001
 def accumulate_gradients(run: Run, batch: dict, noise: torch.Generator) -> dict:
-    "Gradients of a batch, part by part; returns the loss terms, means over parts and processes, as floats."
+    "Gradients of a batch, part by part; returns the loss terms, means over parts and processes, on the device."
     parts, total = split(batch, run.cfg.accumulate), defaultdict(float)
     for i, part in enumerate(parts):
         with run.accelerator.no_sync(run.objective) if i + 1 < len(parts) else nullcontext():
@@ -276,7 +289,7 @@ def accumulate_gradients(run: Run, batch: dict, noise: torch.Generator) -> dict:
         for k, v in terms.items(): total[k] = total[k] + v.detach()/len(parts)
     values = torch.stack(list(total.values()))
     if process()[1] > 1: values = run.accelerator.reduce(values, "mean")
-    return dict(zip(total, values.tolist()))
+    return dict(zip(total, values.unbind()))
 
 # %% ../nbs/22_training.ipynb #97c54870
 class _BatchDataset(Dataset):
@@ -338,6 +351,14 @@ class TrainingLog:
         run.accelerator.wait_for_everyone()
 
 # %% ../nbs/22_training.ipynb #eng00010
+@contextmanager
+def _fast_products(gpu):
+    "On a GPU, products of float32 matrices as TF32: ten bits of the numbers that go in."
+    before = torch.get_float32_matmul_precision()
+    if gpu: torch.set_float32_matmul_precision("high")
+    try: yield
+    finally: torch.set_float32_matmul_precision(before)
+
 def fit(model: nn.Module,
         loss,  # (model, batch, generator, step) -> dict of scalars with "loss"
         batches,  # step -> batch, a dict of tensors: this process's rows of it
@@ -363,7 +384,7 @@ def fit(model: nn.Module,
         raise ValueError(f"{out} already holds a training: resume it, or choose another folder")
     gpu = [run.accelerator.device] if run.accelerator.device.type == "cuda" else []
     quiet = not progress or process()[0] > 0
-    with noting_signals() as asked, torch.random.fork_rng(gpu), \
+    with noting_signals() as asked, torch.random.fork_rng(gpu), _fast_products(bool(gpu)), \
             tqdm(total=cfg.steps, initial=run.step, desc=title, disable=quiet, mininterval=1.0) as bar:
         _train(run, batch_iterator(batches, run, workers), seed, log, bar, save_every, callbacks, asked)
     for tracker in run.accelerator.trackers: tracker.finish()
@@ -374,7 +395,7 @@ def fit(model: nn.Module,
 def _train(run, batches, seed, log, bar, save_every, callbacks, asked):
     "Train to the end, or until a signal came."
     for done in _steps(run, batches, seed, log, bar, save_every):
-        stop = largest(asked[0] if asked else 0, run.accelerator)
+        stop = largest(asked[0] if asked else 0, run.accelerator) if done % _patience(run) == 0 else 0
         if not (done % save_every == 0 or done == run.cfg.steps or stop): continue
         log.save(run)
         if stop: raise Interrupted(stop)
@@ -383,35 +404,54 @@ def _train(run, batches, seed, log, bar, save_every, callbacks, asked):
         raise Interrupted(stop)  # it came after the last save
 
 # %% ../nbs/22_training.ipynb #trn00013
+def _patience(run):
+    "Steps between looks at what was computed: to look is to wait for a GPU, or for another process."
+    return 1 if run.accelerator.device.type == "cpu" else run.cfg.log_every
+
 def _steps(run, batches, seed, log, bar, save_every):
     "Train to the end, giving back the number of steps done after each; what is saved is also logged."
-    device, begun = run.accelerator.device, time.perf_counter()
+    device, begun, unseen, every = run.accelerator.device, time.perf_counter(), [], _patience(run)
     before = log.entries[-1]["seconds"] if log.entries else 0.0
     while run.step < run.cfg.steps:
         torch.manual_seed(generator(seed, "dropout", run.step, process()[0]).initial_seed())
-        batch = {k: v.to(device, non_blocking=True) for k, v in next(batches).items()}
+        given = next(batches)
+        batch = {k: v.to(device, non_blocking=True) for k, v in given.items()}
         terms = accumulate_gradients(run, batch, generator(seed, "step", run.step, device=device))
-        for what, value in dict(loss=terms["loss"], gradient=run.clip()).items():
-            if not math.isfinite(value):
-                raise FloatingPointError(_broken(run, batch, f"the {what} became {value}", log.out))
+        unseen.append((run.step + 1, given.get("index"), torch.stack([terms["loss"], run.clip()])))
+        due = any((run.step + 1) % n == 0 for n in (run.cfg.log_every, save_every, run.cfg.steps))
+        if due or every == 1:
+            loss = _check_finite(unseen, log.out)
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         run.update()
         bar.update()
-        bar.set_postfix(loss=f"{terms['loss']:.4f}", refresh=False)
-        if run.step % run.cfg.log_every == 0 or run.step % save_every == 0 or run.step == run.cfg.steps:
-            seconds = round(before + time.perf_counter() - begun, 2)
-            known = {k: round(v, 6) for k, v in terms.items() if not math.isnan(v)}
-            log.entries.append(dict(step=run.step, seconds=seconds) | known)
-            run.accelerator.log(terms, step=run.step)
+        if due: _note(run, terms, log, round(before + time.perf_counter() - begun, 2))
         yield run.step
 
-def _broken(run, batch, what, out):
+def _note(run, terms, log, seconds):
+    "A line of the log."
+    values = dict(zip(terms, torch.stack(list(terms.values())).tolist()))
+    known = {k: round(v, 6) for k, v in values.items() if not math.isnan(v)}
+    log.entries.append(dict(step=run.step, seconds=seconds) | known)
+    run.accelerator.log(values, step=run.step)
+
+def _check_finite(unseen, out):
+    "The newest loss; FloatingPointError at the first step whose loss or gradient is not a number. `unseen` is emptied."
+    seen = torch.stack([values for *_, values in unseen]).tolist()
+    for (step, index, _), values in zip(unseen, seen):
+        for what, value in zip(("loss", "gradient"), values):
+            if math.isfinite(value): continue
+            raise FloatingPointError(_broken(step, index, f"the {what} became {value}", out))
+    unseen.clear()
+    return seen[-1][0]
+
+def _broken(step, index, what, out):
     "What to say of a loss or a gradient that is not a number."
-    index = batch["index"].tolist() if "index" in batch else []
+    index = [] if index is None else index.tolist()
     more = " and more" if len(index) > 8 else ""
     samples = f", samples {', '.join(map(str, index[:8]))}{more}" if index else ""
     last = checkpoints(out)[:1] if out else []
     good = f"; the last good checkpoint is {last[0]}" if last else ""
-    return f"{what} at step {run.step + 1}{samples}: lower the learning rate, or look at these samples{good}"
+    return f"{what} at step {step}{samples}: lower the learning rate, or look at these samples{good}"
 
 # %% ../nbs/22_training.ipynb #39a64fe0
 class Stop(Exception):

@@ -7,8 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
+from flowtok import training
 from flowtok.training import checkpoints
 from parallel import STAGES
 
@@ -75,3 +77,38 @@ if __name__ == "__main__":  # python tests/test_engine.py FOLDER: ten kills of e
     folder = Path(sys.argv[1])
     (folder/"killed").mkdir(parents=True)
     print("killed", check_kills(folder, kills=10, steps=400), "times; losses and weights are those of a run left alone")
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    "A training that looks at its losses when it logs, as on a GPU."
+    monkeypatch.setattr(training, "_patience", lambda run: run.cfg.log_every)
+
+
+def regression(steps, spoilt=None, **options):
+    model = torch.nn.Linear(4, 2)
+    def batches(step): return dict(x=torch.full((8, 4), torch.nan if step == spoilt else 0.1*step), index=torch.arange(8) + 100*step)
+    def loss(model, batch, noise, step): return dict(loss=model(batch["x"]).square().mean())
+    return training.fit(model, loss, batches, training.TrainConfig(steps, 8, 1e-3, log_every=5), progress=False, **options)
+
+
+def test_a_broken_step_is_named_though_nobody_looked_at_once(patient, tmp_path):
+    "And what is saved is whole."
+    with pytest.raises(FloatingPointError, match="loss became nan at step 8, samples 700, 701.*step-00000004.pt"): regression(20, spoilt=7, out=tmp_path, save_every=4)
+    assert all(v.isfinite().all() for v in training.load_checkpoint(checkpoints(tmp_path)[0])["model"].values())
+    assert [e["step"] for e in training.read_log(tmp_path/"log.jsonl")] == [4]
+
+
+def test_numbers_are_asked_for_when_there_is_a_line_to_log(patient):
+    "Everything else may run ahead of the card."
+    asked = []
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, f, types, args=(), kwargs=None):
+            asks = getattr(f, "__name__", "") in ("item", "tolist", "__bool__", "__float__", "__int__", "numpy")
+            if asks and sys._getframe(1).f_code.co_filename == training.__file__: asked.append(f.__name__)  # torch asks for its own counters, which lie on the host
+            return f(*args, **kwargs or {})
+    with Watch(): regression(100)
+    often = len(asked)
+    asked.clear()
+    with Watch(): regression(200)
+    assert often > 0 and len(asked) - often <= 2*100/5, (often, len(asked))

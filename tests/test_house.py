@@ -27,6 +27,8 @@ ALLOWED = {  # (module, a module that is read after it): why it imports it all t
     ("cli", "emoji"): "flowtok-evaluate --data emoji judges with it",
     ("cli", "benchmarks"): "flowtok-evaluate --data measures with it",
     ("cli", "experiments.studies"): "flowtok-study is its command",
+    ("cli", "gpu"): "flowtok-gpu is its command",
+    ("gpu", "emoji"): "a card is tried on emoji too",
     ("experiments.studies", "experiments.control"): "the control is one of the studies",
     ("experiments.studies", "experiments.cure"): "what was tried against lost captions is one of the studies"}
 

@@ -555,7 +555,7 @@ MISTAKES = {  # words that end a command, and what it says
     "train": (["--preset", "medium", "--out", "run"], "unknown preset 'medium'"), "pretokenize": (["no-such-model", "data", "tokens"], "no model 'no-such-model'"),
     "sample": (["no-such-model", CAPTION], "no model 'no-such-model'"), "caption": (["no-such-model", "a.png"], "no model 'no-such-model'"),
     "evaluate": (["nano", "--direction", "i2i"], "unknown direction 'i2i'"), "study": (["everything"], "unknown study 'everything'"),
-    "tour": (["--notebook", "nowhere.ipynb"], "no notebook nowhere.ipynb")}
+    "tour": (["--notebook", "nowhere.ipynb"], "no notebook nowhere.ipynb"), "gpu": (["--parts", "parity,speed", "--device", "cpu"], "unknown part 'speed'")}
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -29,17 +29,20 @@ SMALL = {  # options that make a command quick; of two that are the same the las
     "flowtok-caption": "--device cpu",
     "flowtok-evaluate": "--samples 8 --steps 1 --device cpu",
     "flowtok-study": "--steps 2",
-    "flowtok-tour": ""}
+    "flowtok-tour": "",
+    "flowtok-gpu": "--device cpu"}
 LEFT = {  # what a command has to leave in the folder --out; all others: the file --out itself
     "flowtok-train": ("config.json", "model.safetensors", "run.json", "curves.png", "samples"),
     "flowtok-evaluate": ("evaluation.json", "captions.json", "gallery.png"),
     "flowtok-evaluate --data": ("benchmark.json", "benchmark.md"),
     "flowtok-caption": (),
     "flowtok-study": ("tokenizer.json", "tokenizer-01.png"),
-    "flowtok-tour": ("index.ipynb", "gallery.png")}
+    "flowtok-tour": ("index.ipynb", "gallery.png"),
+    "flowtok-gpu": ("processes.json",)}
 NOT_IN_README = {  # in any of its blocks
     "flowtok-pretokenize": "flowtok-pretokenize nano FOLDER tokens",
-    "flowtok-study": "flowtok-study tokenizer --seeds 0 --only 'KL 0' --out studies"}
+    "flowtok-study": "flowtok-study tokenizer --seeds 0 --only 'KL 0' --out studies",
+    "flowtok-gpu": "flowtok-gpu --parts processes --out card"}
 
 
 def settings():
