@@ -447,6 +447,7 @@ def _begin(out, images, encode, tokenize, first, origin):
         with replacing(out/f"{name}.npy") as part: np.save(part, array)
     write_json(out/"cache.json", meta)
 
+# %% ../nbs/21_data.ipynb #shd00024
 def _check_same(out, meta):
     before = json.loads((out/"cache.json").read_text(encoding="utf-8"))
     if before == meta: return

@@ -427,6 +427,7 @@ def _steps(run, batches, seed, log, bar, save_every):
         if due: _note(run, terms, log, round(before + time.perf_counter() - begun, 2))
         yield run.step
 
+# %% ../nbs/22_training.ipynb #trn00014
 def _note(run, terms, log, seconds):
     "A line of the log."
     values = dict(zip(terms, torch.stack(list(terms.values())).tolist()))
