@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
-from .captioned import open_image
+from .captioned import open_images_at
 from .captioning import Captioner, ids_to_text, read_words
 from .config import Preset, preset_from_dict
 from .core import finite_number, generator, whole_number
@@ -29,7 +29,7 @@ from .dit import DiT
 from .distributed import pick_device, plain_torch
 from .filling import fill, read_state, without_memory
 from .model import FlowTok
-from .pictures import to_pil, to_tensor
+from .pictures import to_pil
 from .records import telling_full
 from .released import load_released
 from .sampling import renewing, sample
@@ -259,8 +259,7 @@ def encode_images(self: Pipeline,
     "Source tokens (b,n,d) of the flow to text; image `i` has noise of its own."
     size, mode, batch = self.preset.tokenizer.image_size, self.preset.caption_loss.image, _at_a_time(self, batch)
     def encoded(part):
-        x = torch.stack([to_tensor(open_image(x, size)) for x in part])
-        return self.image_tokenizer.encode(x.to(self.device, self.dtype))
+        return self.image_tokenizer.encode(open_images_at(size, part).to(self.device, self.dtype))
     posteriors = [encoded(images[i:i + batch]) for i in range(0, len(images), batch)]
     mean, std = (torch.cat([getattr(q, part) for q in posteriors]).float() for part in ("mean", "std"))
     if mode == "mean": return self.image_tokenizer.normalize(mean)
