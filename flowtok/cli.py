@@ -377,9 +377,9 @@ def flowtok_tour(
 # %% ../nbs/25_cli.ipynb #cli0gpu1
 @command(hint=": go on with the same command")
 def flowtok_gpu(
-    out: str = "card",  # folder for numbers and pictures; parts that it holds are not measured again
+    out: str = "card",  # folder for numbers and pictures; parts that are whole there are not measured again
     minutes: float = 9.0,  # that it may take
-    parts: str = None,  # of parity, sampling, training, processes, drawings, emoji, with commas between; default: all
+    parts: str = None,  # some of parity,processes,sampling,training,drawings,emoji,compiled; default: all
     device: str = "auto"):  # auto, cpu, cuda or mps; tiny sizes on a CPU, whose numbers say nothing
     "Measure a GPU part by part: is it right, how fast does it draw and train, does a model learn on it."
     from flowtok.gpu import PARTS, measure_card

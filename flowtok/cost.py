@@ -7,6 +7,7 @@ __all__ = ['WORDS', 'build', 'parameters', 'gflop', 'image_cost', 'median_second
 
 # %% ../nbs/33_full_scale.ipynb #e7364c0b
 import time
+from functools import lru_cache
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,6 +37,7 @@ def parameters(name: str | Preset) -> dict[str, int]:  # of a preset
                 flow=count(flow) - (count(flow.balance) if flow.balance else 0))
 
 # %% ../nbs/33_full_scale.ipynb #1d6df0e4
+@lru_cache
 @torch.no_grad()
 def gflop(name: str | Preset,  # of a preset
           batch: int = 1) -> dict[str, float]:

@@ -10,6 +10,7 @@ __all__ = ['COMPRESSED', 'PARTS', 'HINTS', 'find_tars', 'open_data', 'Images', '
 # %% ../nbs/21_data.ipynb #dat1c002
 import glob, json, os, shutil, time, warnings, zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -311,7 +312,8 @@ def encode_dataset(images: Images,
         for rows, x in _read_ahead(images, left, workers):
             piece = _encoded(rows, x, images.data, encode, tokenize, first)
             if rank: _hand_in(out, rows, piece)
-            else: _keep(arrays, rows, piece, first)
+            else: _keep(arrays, [(rows, piece)], first)
+            if not rank and world > 1: _collect(out, arrays, first)
             bar.update()
     if world > 1: _gather(out, arrays, first)
     if out is not None: return open_cache(out)
@@ -336,13 +338,14 @@ def _encoded(rows, x, data, encode, tokenize, first):
     ids = tokenize([t for several in texts for t in several])
     return dict(mean=kept[0].numpy(), logvar=kept[1].numpy(), ids=np.asarray(ids, np.int32))
 
-def _keep(arrays, rows, piece, first):
-    "Write a block; it is ticked off when it lies on the disk."
-    places = dict(mean=rows, logvar=rows, ids=slice(int(first[rows.start]), int(first[rows.stop])))
-    for name in PARTS:
-        arrays[name][places[name]] = piece[name]
-        _flush(arrays[name])
-    arrays["done"][rows] = 1
+def _keep(arrays, pieces, first):  # pairs of rows and a piece
+    "Write blocks; they are ticked off when they lie on the disk."
+    if not pieces: return
+    for rows, piece in pieces:
+        places = dict(mean=rows, logvar=rows, ids=slice(int(first[rows.start]), int(first[rows.stop])))
+        for name in PARTS: arrays[name][places[name]] = piece[name]
+    for name in PARTS: _flush(arrays[name])
+    for rows, _ in pieces: arrays["done"][rows] = 1
     _flush(arrays["done"])
 
 def _flush(array):
@@ -372,13 +375,14 @@ def _hand_in(out, rows, piece):
 
 def _collect(out, arrays, first):
     "Take in the blocks that other processes have handed in; one that is damaged will be encoded again."
-    for file in (out/"blocks").glob("*.npz"):
-        if file.name.startswith("."): continue  # not yet whole
+    files = [f for f in (out/"blocks").glob("*.npz") if not f.name.startswith(".")]  # those are not yet whole
+    pieces = {}
+    for file in files:
         try:
-            with np.load(file) as piece: piece = {name: piece[name] for name in PARTS}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile): pass
-        else: _keep(arrays, slice(*map(int, file.stem.split("-"))), piece, first)
-        file.unlink()
+            with np.load(file) as piece: pieces[file] = {name: piece[name] for name in PARTS}
+        except (ValueError, EOFError, zipfile.BadZipFile): continue
+    _keep(arrays, [(slice(*map(int, file.stem.split("-"))), piece) for file, piece in pieces.items()], first)
+    for file in files: file.unlink()
 
 def _gather(out, arrays, first, patience: int = 60):  # seconds, since a folder of the network shows files late
     "Wait for every process; then the first takes in what the others handed in."
@@ -474,7 +478,7 @@ def open_cache(folder: str | Path) -> LatentCache:
     done = np.load(folder/"done.npy")
     if not done.all():
         raise ValueError(f"{folder} is not finished, {int(done.sum())} of {len(done)} images: "
-                         "give flowtok-pretokenize the same command again")
+                         "give the command that made it again (a training with --resume)")
     if (meta["origin"] or {}).get("data") == "shapes" and not (folder/"repeats.npy").exists():
         raise ValueError(f"{folder} was made before caches kept how they are to be trained on, "
                          "and would train another recipe: encode again, into another folder")
@@ -487,11 +491,13 @@ def open_cache(folder: str | Path) -> LatentCache:
 def open_images(source: str | Path,  # of `open_data`, or a folder of tokens
                 size: int,  # pixels a side
                 seed: int = 0, caption_column: str | None = None, max_broken: float | None = None,
-                progress: bool = True) -> Images | LatentCache:
+                progress: bool = True,
+                first=nullcontext) -> Images | LatentCache:  # a context in which a process goes before the others
     "The images of a training, or their tokens, when they have been encoded."
     options = dict(caption_column=caption_column, max_broken=max_broken)
     if not is_cache(source):
-        return Images(open_data(source, size, seed=seed, progress=progress, **options), progress=progress)
+        with first(): data = open_data(source, size, seed=seed, progress=progress, **options)
+        return Images(data, progress=progress)
     for name, value in options.items():
         if value is None: continue
         raise ValueError(f"--{name.replace('_', '-')} means nothing for tokens: give it to flowtok-pretokenize")

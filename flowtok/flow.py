@@ -83,5 +83,7 @@ TIME_BINS = (0.0, 0.1, 0.3, 0.6, 1.0)
 
 def loss_by_time(loss, t) -> dict:  # of each sample (b,)
     "Mean loss of the samples in each of `TIME_BINS`; nan where there is none."
-    def between(low, high): return loss.detach()[(t >= low) & (t < high)].mean()
+    def between(low, high):
+        inside = (t >= low) & (t < high)
+        return torch.where(inside, loss.detach(), 0).sum()/inside.sum()
     return {f"flow, t {low:g} to {high:g}": between(low, high) for low, high in zip(TIME_BINS, TIME_BINS[1:])}

@@ -98,10 +98,12 @@ def reroute(x1,  # targets (b,n,d)
             null):  # (b,) bool
     """Roll the targets of the null samples of all processes among themselves;
     a single one cannot be rolled and stays conditional."""
-    targets, chosen = gather(x1.detach()).clone(), gather(null.float()) > 0
-    if chosen.sum() < 2: return x1, torch.zeros_like(null)
-    targets[chosen] = targets[chosen].roll(1, 0)
-    return targets.chunk(process()[1])[process()[0]], null
+    targets, chosen = gather(x1.detach()), gather(null.float()) > 0
+    several, own = chosen.sum() > 1, torch.arange(len(chosen), device=chosen.device)
+    theirs = (~chosen).to(torch.int8).argsort(stable=True)  # the null samples first, in order
+    before = theirs[(chosen.cumsum(0) - 2).remainder(chosen.sum().clamp(min=1))]
+    targets = targets[torch.where(chosen & several, before, own)]  # no number is asked of a GPU
+    return targets.chunk(process()[1])[process()[0]], null & several
 
 def text_to_image_loss(model: FlowTok,
                        image,  # normalised image tokens (b,n,d)

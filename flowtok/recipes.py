@@ -20,7 +20,7 @@ from .captioning import image_to_text_loss, text_autoencoder_loss
 from .core import generator, process, rand, whole_number
 from .data import (DistinctCaptions, Images, LatentCache, Shuffled, encode_dataset, jittered, open_data,
                           open_images, shuffled)
-from .distributed import check_shared, launched, pick_device, plain_torch
+from .distributed import check_shared, launched, pick_device, plain_torch, the_same
 from .layers import DiagonalGaussian
 from .lineage import CAPTIONS_AN_IMAGE, build_pipeline, make_plan, note_data, open_run, weights_digest
 from .model import FlowLossConfig, text_to_image_loss
@@ -64,17 +64,20 @@ def train_tokenizer(pipe: Pipeline, images: Images, out: str | Path | None = Non
 # %% ../nbs/23_recipes.ipynb #c07ebcd3
 def _encoders(pipe):
     "What a pipeline makes of images (b,3,h,w), and of a list of captions."
-    half = pipe.device.type == "cuda" and pipe.dtype == torch.float32
     def encode(x):
-        with torch.autocast("cuda", torch.bfloat16, enabled=half):
+        with torch.autocast("cuda", torch.bfloat16, enabled=_in_bf16(pipe)):
             return pipe.image_tokenizer.encode(x.to(pipe.device, pipe.dtype, non_blocking=True))
     return encode, lambda texts: tokenize(texts, pipe.preset.text.context)
+
+def _in_bf16(pipe):
+    "Whether images are encoded in bfloat16: on a GPU, where the preset trains its tokenizer in it."
+    return (pipe.device.type, pipe.dtype, pipe.preset.train_tokenizer.precision) == ("cuda", torch.float32, "bf16")
 
 def encode_latents(pipe: Pipeline, images: Images, progress: bool = True, statistics: bool = True,
                    out: Path | None = None) -> LatentCache:  # of a run, where processes share the work
     "The latent cache of `images`; also sets the tokenizer's statistics, unless a flow is in use that relies on them."
     pipe.image_tokenizer.eval()
-    folder = out and out/f"tokens-{weights_digest(pipe.image_tokenizer)}"
+    folder = out and out/the_same(f"tokens-{weights_digest(pipe.image_tokenizer)}")  # cards may round apart
     cache = encode_dataset(images, *_encoders(pipe), folder, progress=progress)
     if statistics: pipe.image_tokenizer.set_statistics(cache.mean)
     return cache
@@ -278,7 +281,7 @@ def pretokenize(model: str, data: str | Path, out: str | Path, device: str = "au
         images = open_data(data, pipe.preset.tokenizer.image_size, caption_column=caption_column, max_broken=max_broken,
                            processes=processes, progress=progress and state.is_main_process)
     origin = dict(tokenizer=weights_digest(pipe.image_tokenizer), data=str(data), context=pipe.preset.text.context,
-                  caption_column=caption_column)
+                  caption_column=caption_column) | (dict(precision="bf16") if _in_bf16(pipe) else {})
     with alone(out) if state.is_main_process else nullcontext(), plain_torch():
         if state.is_main_process: clear_litter(out)
         check_shared(out)
@@ -352,8 +355,8 @@ def train(preset_name: str = "nano",
         if first: clear_litter(out)
         if first: open_run(out, settings, resume)
         check_shared(out)
-        with state.main_process_first():  # the others find its lists
-            images = open_images(data, plan.preset.tokenizer.image_size, seed, caption_column, max_broken, progress)
+        images = open_images(data, plan.preset.tokenizer.image_size, seed, caption_column, max_broken, progress,
+                             state.main_process_first)  # the others find its lists
         if first: note_data(out, settings, images.fingerprint())
         settings["caption"] = images.captions(1)[0]
         pipe = build_pipeline(plan, images, seed).to(device)

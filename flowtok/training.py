@@ -259,11 +259,12 @@ class Run:
 @patch
 def clip(self: Run) -> torch.Tensor:
     """Shorten the gradient of each module to `cfg.clip`; returns the largest norm, on the device.
-    Where there are several modules, optimisers pass over one with none, such as a discriminator that waits."""
-    apart = list(self.model.values()) if isinstance(self.model, nn.ModuleDict) else [self.model]
+    Where a model is a dict of modules, optimisers pass over one with none, such as a discriminator that waits."""
+    several = isinstance(self.model, nn.ModuleDict)
+    apart = list(self.model.values()) if several else [self.model]
     groups = [group for m in apart for group in clip_groups(m)]
     norms = torch.stack([self.accelerator.clip_grad_norm_(group, self.cfg.clip or math.inf) for group in groups])
-    for group, norm in zip(groups, norms.tolist() if len(groups) > 1 else ()):  # to ask is to wait for a GPU
+    for group, norm in zip(groups, norms.tolist() if several else ()):  # to ask is to wait for a GPU
         if norm == 0: _forget(group)
     return norms.max()
 
@@ -394,8 +395,8 @@ def fit(model: nn.Module,
 # %% ../nbs/22_training.ipynb #engb0004
 def _train(run, batches, seed, log, bar, save_every, callbacks, asked):
     "Train to the end, or until a signal came."
-    for done in _steps(run, batches, seed, log, bar, save_every):
-        stop = largest(asked[0] if asked else 0, run.accelerator) if done % _patience(run) == 0 else 0
+    for done, looked in _steps(run, batches, seed, log, bar, save_every, asked):
+        stop = largest(asked[0] if asked else 0, run.accelerator) if looked else 0  # what is saved was looked at
         if not (done % save_every == 0 or done == run.cfg.steps or stop): continue
         log.save(run)
         if stop: raise Interrupted(stop)
@@ -408,8 +409,9 @@ def _patience(run):
     "Steps between looks at what was computed: to look is to wait for a GPU, or for another process."
     return 1 if run.accelerator.device.type == "cpu" else run.cfg.log_every
 
-def _steps(run, batches, seed, log, bar, save_every):
-    "Train to the end, giving back the number of steps done after each; what is saved is also logged."
+def _steps(run, batches, seed, log, bar, save_every, asked):
+    """Train to the end, giving back after each step how many are done, and whether losses were looked at;
+    what is saved is also logged."""
     device, begun, unseen, every = run.accelerator.device, time.perf_counter(), [], _patience(run)
     before = log.entries[-1]["seconds"] if log.entries else 0.0
     while run.step < run.cfg.steps:
@@ -419,13 +421,14 @@ def _steps(run, batches, seed, log, bar, save_every):
         terms = accumulate_gradients(run, batch, generator(seed, "step", run.step, device=device))
         unseen.append((run.step + 1, given.get("index"), torch.stack([terms["loss"], run.clip()])))
         due = any((run.step + 1) % n == 0 for n in (run.cfg.log_every, save_every, run.cfg.steps))
-        if due or every == 1:
+        looked = due or every == 1 or bool(asked) and process()[1] == 1
+        if looked:
             loss = _check_finite(unseen, log.out)
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         run.update()
         bar.update()
         if due: _note(run, terms, log, round(before + time.perf_counter() - begun, 2))
-        yield run.step
+        yield run.step, looked
 
 # %% ../nbs/22_training.ipynb #trn00014
 def _note(run, terms, log, seconds):

@@ -2,15 +2,19 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from flowtok import training
+from flowtok.config import preset
+from flowtok.model import FlowTok, reroute, text_to_image_loss
 from flowtok.training import checkpoints
 from parallel import STAGES
 
@@ -85,9 +89,12 @@ def patient(monkeypatch):
     monkeypatch.setattr(training, "_patience", lambda run: run.cfg.log_every)
 
 
-def regression(steps, spoilt=None, **options):
+def regression(steps, spoilt=None, asks=None, **options):
+    torch.manual_seed(0)
     model = torch.nn.Linear(4, 2)
-    def batches(step): return dict(x=torch.full((8, 4), torch.nan if step == spoilt else 0.1*step), index=torch.arange(8) + 100*step)
+    def batches(step):
+        if asks: asks(step)
+        return dict(x=torch.full((8, 4), torch.nan if step == spoilt else 0.1*step), index=torch.arange(8) + 100*step)
     def loss(model, batch, noise, step): return dict(loss=model(batch["x"]).square().mean())
     return training.fit(model, loss, batches, training.TrainConfig(steps, 8, 1e-3, log_every=5), progress=False, **options)
 
@@ -112,3 +119,46 @@ def test_numbers_are_asked_for_when_there_is_a_line_to_log(patient):
     asked.clear()
     with Watch(): regression(200)
     assert often > 0 and len(asked) - often <= 2*100/5, (often, len(asked))
+
+
+def test_a_patient_training_stops_at_once_when_it_is_asked(patient, tmp_path):
+    "And what it saves was looked at, with no line of the log that a run left alone would not have."
+    def asks(step):
+        if step == 12: signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(training.Interrupted): regression(100, asks=asks, out=tmp_path, save_every=50)
+    assert training.load_checkpoint(checkpoints(tmp_path)[0])["step"] == 13
+    regression(100, out=tmp_path, save_every=50, resume=True)
+    alone = regression(100)[1]
+    assert [(e["step"], e["loss"]) for e in training.read_log(tmp_path/"log.jsonl")] == [(e["step"], e["loss"]) for e in alone]
+
+
+class Waits(torch.utils._python_dispatch.TorchDispatchMode):
+    "Counts what would make the host wait for a GPU: numbers that are asked for, and places that a mask picks."
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        masks = f.name().startswith("aten::index") and any(torch.is_tensor(i) and i.dtype == torch.bool for i in (args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()))
+        if masks or f.name().partition(".")[0] in ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero", "aten::equal"): self.found.append(f.name())
+        return f(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("name", ["nano", "small", "B"])
+def test_the_flow_s_loss_asks_for_no_number(name):
+    p = preset(name)
+    f = replace(p.flow, width=64, depth=1, heads=2, mlp_width=64)
+    model, draw, b, ends = FlowTok(f, 16), torch.Generator().manual_seed(0), 8, p.flow_loss.references
+    image, text, words = torch.randn(b, f.n_tokens, f.latent_dim), torch.randn(b, f.n_tokens, f.text_width), torch.randint(16, (b, f.n_tokens))
+    others = dict(others=torch.randn(b, ends, f.n_tokens, f.latent_dim), missing=torch.zeros(b, ends, dtype=torch.bool)) if ends else {}
+    with Waits() as waits: text_to_image_loss(model, image, text, p.flow_loss, draw, words=words if f.reader_depth else None, **others)["loss"].backward()
+    assert waits.found == []
+
+
+def test_null_samples_are_sent_to_each_other_s_images():
+    x = torch.arange(6.0)[:, None, None]
+    for null, wanted in (("010110", [0, 4, 2, 1, 3, 5]), ("000000", range(6)), ("000100", range(6)), ("111111", [5, 0, 1, 2, 3, 4])):
+        chosen = torch.tensor([c == "1" for c in null])
+        targets, left = reroute(x, chosen)
+        assert targets.flatten().tolist() == list(wanted) and left.tolist() == (chosen & (chosen.sum() > 1)).tolist()

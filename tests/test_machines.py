@@ -148,7 +148,9 @@ def test_two_machines_that_share_the_folder_go_on_after_a_kill(machines, tmp_pat
 
 
 if __name__ == "__main__":  # a process of a small training: DATA RUN STEPS
+    from flowtok import distributed
     from flowtok.recipes import train
+    distributed.PATIENCE = 2.0
     torch.set_num_threads(1)
     source, target, steps = sys.argv[1:]
     train(data=source, out=target, steps=int(steps), save_every=3, resume=True, direction="tokenizer", device="cpu", progress=False)

@@ -1,0 +1,57 @@
+"The measurement of a card: what is measured again, and what is said of it."
+import json
+
+import pytest
+
+from flowtok import gpu
+
+
+@pytest.fixture
+def card(tmp_path, monkeypatch):
+    "Parts of two rows each; what was measured, and the folder."
+    measured = []
+    def rows(part):
+        def make():
+            for row in ("first", "second"):
+                measured.append((part, row))
+                if broken == (part, row): raise RuntimeError("the driver is gone")
+                yield row, dict(tflops=1.0)
+        return make
+    broken = None
+    def measure(what=None, **options):
+        nonlocal broken
+        broken = what
+        measured.clear()
+        found = gpu.measure_card(tmp_path, "cpu", parts=("parity", "sampling"), progress=False, **options)
+        return found, list(measured)
+    monkeypatch.setattr(gpu, "_calls", lambda *args: {part: rows(part) for part in gpu.PARTS})
+    return measure, tmp_path
+
+
+def test_parts_that_are_whole_are_not_measured_again(card):
+    measure, _ = card
+    found, done = measure()
+    assert len(done) == 4 and set(found) == {"parity", "sampling"}
+    assert measure() == (found, [])
+
+
+def test_a_part_that_broke_keeps_its_rows_and_is_measured_again(card):
+    measure, folder = card
+    found, done = measure(("parity", "second"))
+    assert found["parity"]["first"] == dict(tflops=1.0) and "the driver is gone" in found["parity"]["stopped"]["error"] and len(done) == 4
+    found, done = measure()
+    assert done == [("parity", "first"), ("parity", "second")] and "stopped" not in found["parity"]
+
+
+def test_numbers_of_another_size_or_machine_are_not_taken_for_these(card):
+    measure, folder = card
+    measure()
+    assert len(measure(sizes=gpu.Sizes())[1]) == 4
+    file = folder/"parity.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | dict(measured_on="another card")))
+    assert {part for part, _ in measure(sizes=gpu.Sizes())[1]} == {"parity"}
+
+
+def test_what_does_not_fit_into_the_minutes_is_said():
+    assert gpu._row(lambda: 1/0, lambda: 10.0, 20) == dict(left_out="10 s were left")
+    assert gpu._row(lambda: 1/0, lambda: 30.0, 20)["error"].startswith("ZeroDivisionError")
