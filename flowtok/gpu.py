@@ -282,6 +282,7 @@ def _drawn(name, batches, compiled, device, sizes, left):
         call = lambda: speed(draw, image_cost(name, sizes.steps), n, device)
         yield f"{name}{', compiled' if compiled else ''}, batch {n}", _row(call, left, 90 if compiled else 20)
 
+# %% ../nbs/33_gpu.ipynb #car00027
 def training_rows(device, sizes: Sizes, left, compiled: bool = False):
     "Speed of training every preset; pairs of a title and a row."
     precision = "no" if torch.device(device).type == "cpu" else "bf16"
