@@ -110,6 +110,7 @@ def drawer(name: str,  # of a preset
         return tokenizer.decode(tokenizer.denormalize(z).to(dtype), text if tokenizer.reads_text else None)
     return draw
 
+# %% ../nbs/33_gpu.ipynb #car00028
 def speed(draw, tflop: float, batch: int, device) -> dict:  # of a drawer, and what an image takes
     "Images per second, the TFLOP/s that this takes, and on a GPU the peak of its memory in GiB."
     cuda = _fresh(device)
