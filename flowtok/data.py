@@ -376,13 +376,15 @@ def _hand_in(out, rows, piece):
 def _collect(out, arrays, first):
     "Take in the blocks that other processes have handed in; one that is damaged will be encoded again."
     files = [f for f in (out/"blocks").glob("*.npz") if not f.name.startswith(".")]  # those are not yet whole
-    pieces = {}
-    for file in files:
-        try:
-            with np.load(file) as piece: pieces[file] = {name: piece[name] for name in PARTS}
-        except (ValueError, EOFError, zipfile.BadZipFile): continue
-    _keep(arrays, [(slice(*map(int, file.stem.split("-"))), piece) for file, piece in pieces.items()], first)
-    for file in files: file.unlink()
+    for some in (files[k:k + 64] for k in range(0, len(files), 64)):  # what fits into memory
+        _keep(arrays, [piece for file in some if (piece := _handed_in(file))], first)
+        for file in some: file.unlink()
+
+def _handed_in(file):
+    "The rows of a block and the block; None if it is damaged."
+    try:
+        with np.load(file) as piece: return slice(*map(int, file.stem.split("-"))), {k: piece[k] for k in PARTS}
+    except (ValueError, EOFError, zipfile.BadZipFile): return None
 
 def _gather(out, arrays, first, patience: int = 60):  # seconds, since a folder of the network shows files late
     "Wait for every process; then the first takes in what the others handed in."
@@ -495,10 +497,11 @@ def open_images(source: str | Path,  # of `open_data`, or a folder of tokens
                 first=nullcontext) -> Images | LatentCache:  # a context in which a process goes before the others
     "The images of a training, or their tokens, when they have been encoded."
     options = dict(caption_column=caption_column, max_broken=max_broken)
-    if not is_cache(source):
-        with first(): data = open_data(source, size, seed=seed, progress=progress, **options)
-        return Images(data, progress=progress)
+    with first():  # whatever it is: all processes have to pass here
+        cached = is_cache(source)
+        opened = open_cache(source) if cached else open_data(source, size, seed=seed, progress=progress, **options)
+    if not cached: return Images(opened, progress=progress)
     for name, value in options.items():
         if value is None: continue
         raise ValueError(f"--{name.replace('_', '-')} means nothing for tokens: give it to flowtok-pretokenize")
-    return open_cache(source)
+    return opened

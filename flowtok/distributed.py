@@ -7,7 +7,7 @@ __all__ = ['PATIENCE', 'plain_torch', 'pick_device', 'launched', 'accelerator', 
 
 # %% ../nbs/22_distributed.ipynb #dis0c002
 import os, random, secrets, time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def pick_device(name: str = "auto") -> torch.device:  # "auto", "cpu", "cuda", "
 def launched(device: torch.device):
     "The processes of this run (accelerate's `PartialState`), and the device of this one."
     from accelerate import PartialState  # takes a second to load
-    state = PartialState(cpu=device.type == "cpu", timeout=timedelta(days=1))  # others may wait for the first
+    state = PartialState(cpu=device.type == "cpu", timeout=timedelta(hours=6))  # others may wait for the first
     return state, state.device if state.num_processes > 1 else device
 
 def accelerator(device,
@@ -100,5 +100,5 @@ def check_shared(folder: str | Path):
 def _seen(file):
     "Whether a file is there; to list the folders makes a client of the network look again."
     for folder in (file.parent.parent, file.parent):
-        if folder.is_dir(): os.listdir(folder)
+        with suppress(OSError): os.listdir(folder)
     return file.exists()

@@ -152,9 +152,12 @@ def training_speed(name: str, batch: int, compile: bool = False, device="cuda", 
 def largest_batch(name: str, first: int, last: int, device="cuda", precision: str = "bf16", left=None) -> dict:
     "The largest batch that trains without checkpointing, found by doubling: the row of each that was tried."
     rows, batch = {}, first
-    while batch <= last and (left is None or left() > 30):
-        rows[f"batch {batch}"] = row = attempt(lambda: training_speed(name, batch, False, device, precision, steps=6))
-        if "error" in row: break  # most likely the memory
+    while batch <= last:
+        if left and left() < 30: return rows | dict(left_out=f"batch {batch} and more: {left():.0f} s were left")
+        row = attempt(lambda: training_speed(name, batch, False, device, precision, steps=6))
+        if "error" in row and batch == first: return row
+        rows[f"batch {batch}"] = dict(fits=False, said=row["error"]) if "error" in row else row
+        if "error" in row: break
         batch *= 2
     return rows
 
@@ -182,8 +185,9 @@ def _losses(device):
 
 def one_of_two(rank: int, folder: str, device: str):
     "One process of two on one device, which meet in `folder`."
-    os.environ |= dict(RANK=str(rank), LOCAL_RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="0",
-                       ACCELERATE_TORCH_DEVICE=str(device))
+    index = torch.device(device).index or 0
+    os.environ |= dict(RANK=str(rank), LOCAL_RANK=str(index), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                       MASTER_PORT="0", ACCELERATE_TORCH_DEVICE=str(device))
     if os.path.exists("/sys/class/net/lo"): os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # a machine need not know its name
     if torch.device(device).type == "cpu": torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -193,16 +197,20 @@ def one_of_two(rank: int, folder: str, device: str):
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
+# %% ../nbs/33_gpu.ipynb #car00029
 def two_processes(device) -> dict:
     "Losses of one process and of two on one device, and how far they are apart."
     one = _losses(device)
     with tempfile.TemporaryDirectory() as folder:
         program = "import sys; from flowtok.gpu import one_of_two; one_of_two(int(sys.argv[1]), *sys.argv[2:])"
-        both = [subprocess.Popen([sys.executable, "-c", program, str(rank), folder, str(device)]) for rank in (0, 1)]
-        try: codes = [p.wait(120) for p in both]
-        finally:
-            for p in both: p.kill()
-        if any(codes): raise RuntimeError(f"two processes ended with {codes}")
+        words, end = [sys.executable, "-c", program], time.monotonic() + 120
+        both = [subprocess.Popen([*words, str(rank), folder, str(device)], stderr=subprocess.PIPE, text=True)
+                for rank in (0, 1)]
+        while any(p.poll() is None for p in both) and not any(p.poll() for p in both) and time.monotonic() < end:
+            time.sleep(0.1)
+        for p in both: p.kill()  # one that waits for another that has failed
+        said = [p.communicate()[1].strip().splitlines()[-1:] for p in both]
+        if codes := [p.returncode for p in both if p.returncode]: raise RuntimeError(f"they ended with {codes}: {said}")
         two = json.loads((Path(folder)/"losses.json").read_text())
     return dict(one=one, two=two, apart=max(abs(a - b) for a, b in zip(one, two, strict=True)))
 
@@ -226,7 +234,7 @@ def emoji_preset(tokenizer_steps: int, flow_steps: int) -> Preset:
 def short_run(p: Preset, data, device) -> tuple[Pipeline, dict]:
     "A tokenizer and a flow from text to image, trained in this process on a data set; the pipeline and its seconds."
     cpu = torch.device(device).type == "cpu"
-    options = dict(device=device, progress=False, workers=0 if cpu else 4)
+    options = dict(device=device, progress=False)
     how = dict(precision="no" if cpu else "bf16", log_every=20)
     stages = {k: replace(getattr(p, k), **how) for k in ("train_tokenizer", "train_flow")}
     p, images, begun = replace(p, direction="t2i", **stages), Images(data, progress=False), time.perf_counter()
@@ -320,10 +328,13 @@ def read_card(out: str | Path) -> dict:
     files = {part: Path(out)/f"{part}.json" for part in PARTS}
     return {part: json.loads(file.read_text()) for part, file in files.items() if file.exists()}
 
-def _whole(part, about):  # what was measured, and on what
-    "Whether nothing is missing in a part that was measured before."
-    rows = [v for v in part.values() if isinstance(v, dict)]
-    return all(part.get(k) == v for k, v in about.items()) and not any({"error", "left_out"} & set(r) for r in rows)
+def _good(row): return not (isinstance(row, dict) and {"error", "left_out"} & set(row))
+
+def _rows_before(part, about):  # what was measured, and on what
+    "The good rows of a part that was measured before, and whether nothing is missing."
+    if any(part.get(k) != v for k, v in about.items()): return {}, False
+    rows = {k: v for k, v in part.items() if k not in (*about, "record", "whole")}
+    return {k: v for k, v in rows.items() if _good(v)}, part.get("whole", False) and all(map(_good, rows.values()))
 
 # %% ../nbs/33_gpu.ipynb #car00026
 def measure_card(out: str | Path,  # folder of the results; parts that are whole there are not measured again
@@ -335,6 +346,8 @@ def measure_card(out: str | Path,  # folder of the results; parts that are whole
     if strange := sorted(set(parts) - set(PARTS)):
         raise ValueError(f"unknown part {strange[0]!r}: choose among {', '.join(PARTS)}")
     device, out, end = pick_device(device), Path(out).expanduser(), time.perf_counter() + 60*minutes
+    if device.type not in ("cuda", "cpu"): raise ValueError(f"{device.type} is not measured: choose cuda or cpu")
+    if device.index is not None: torch.cuda.set_device(device)
     sizes = sizes or (TINY if device.type == "cpu" else Sizes())
     fixtures = Path(fixtures) if fixtures else Path(flowtok.__file__).parents[1]/"tests"/"parity"
     out.mkdir(parents=True, exist_ok=True)
@@ -342,13 +355,16 @@ def measure_card(out: str | Path,  # folder of the results; parts that are whole
     about, before = json.loads(json.dumps(dict(sizes=asdict(sizes), measured_on=gpu or device.type))), read_card(out)
     calls = _calls(device, sizes, lambda: end - time.perf_counter(), out, fixtures)
     for part in tqdm(parts, desc="card", disable=not progress):
-        if part in before and _whole(before[part], about) or time.perf_counter() > end: continue
-        begun, found = time.perf_counter(), {}
+        begun, (found, whole) = time.perf_counter(), _rows_before(before.get(part, {}), about)
+        if whole or begun > end: continue
+        def keep(whole):
+            record = run_record(0, round(time.perf_counter() - begun, 1))
+            write_json(out/f"{part}.json", found | about | dict(whole=whole, record=record))
         with torch.compiler.set_stance("force_eager" if sizes == TINY else "default"):
             for title, row in _guarded(calls[part]):
-                found[title] = row
-                record = run_record(0, round(time.perf_counter() - begun, 1))
-                write_json(out/f"{part}.json", found | about | dict(record=record))
+                if _good(row) or title not in found: found[title] = row
+                keep(whole=False)
+        keep(whole=True)
     return read_card(out)
 
 def _guarded(make):

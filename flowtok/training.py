@@ -260,7 +260,7 @@ class Run:
 def clip(self: Run) -> torch.Tensor:
     """Shorten the gradient of each module to `cfg.clip`; returns the largest norm, on the device.
     Where a model is a dict of modules, optimisers pass over one with none, such as a discriminator that waits."""
-    several = isinstance(self.model, nn.ModuleDict)
+    several = isinstance(self.model, nn.ModuleDict) and len(self.model) > 1
     apart = list(self.model.values()) if several else [self.model]
     groups = [group for m in apart for group in clip_groups(m)]
     norms = torch.stack([self.accelerator.clip_grad_norm_(group, self.cfg.clip or math.inf) for group in groups])

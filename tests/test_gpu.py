@@ -14,7 +14,7 @@ def card(tmp_path, monkeypatch):
         def make():
             for row in ("first", "second"):
                 measured.append((part, row))
-                if broken == (part, row): raise RuntimeError("the driver is gone")
+                if broken and broken[:2] == (part, row): raise broken[2]
                 yield row, dict(tflops=1.0)
         return make
     broken = None
@@ -37,10 +37,27 @@ def test_parts_that_are_whole_are_not_measured_again(card):
 
 def test_a_part_that_broke_keeps_its_rows_and_is_measured_again(card):
     measure, folder = card
-    found, done = measure(("parity", "second"))
+    found, done = measure(("parity", "second", RuntimeError("the driver is gone")))
     assert found["parity"]["first"] == dict(tflops=1.0) and "the driver is gone" in found["parity"]["stopped"]["error"] and len(done) == 4
     found, done = measure()
     assert done == [("parity", "first"), ("parity", "second")] and "stopped" not in found["parity"]
+
+
+def test_a_part_that_was_interrupted_goes_on(card):
+    measure, folder = card
+    with pytest.raises(KeyboardInterrupt): measure(("parity", "second", KeyboardInterrupt()))
+    assert gpu.read_card(folder)["parity"]["first"] == dict(tflops=1.0)
+    found, done = measure()
+    assert ("parity", "second") in done and found["parity"]["whole"]
+
+
+def test_a_good_row_is_not_replaced_by_one_that_was_left_out(card, monkeypatch):
+    measure, folder = card
+    with pytest.raises(KeyboardInterrupt): measure(("parity", "second", KeyboardInterrupt()))
+    def late(): yield from (("first", dict(left_out="0 s were left")), ("second", dict(left_out="0 s were left")))
+    monkeypatch.setattr(gpu, "_calls", lambda *args: dict.fromkeys(gpu.PARTS, late))
+    found = gpu.measure_card(folder, "cpu", parts=("parity",), progress=False)["parity"]
+    assert found["first"] == dict(tflops=1.0) and "left_out" in found["second"]
 
 
 def test_numbers_of_another_size_or_machine_are_not_taken_for_these(card):

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from flowtok.config import preset
-from flowtok.core import generator, seed_all
+from flowtok.core import generator, process, seed_all
 from flowtok.data import Images, encode_dataset, open_cache
 from flowtok.distributed import launched
 from flowtok.shapes import Shapes
@@ -81,7 +82,9 @@ def fitted(out, rank, world, port):
     "Weights of a regression of eight rows a step: all at once, or in two parts by each of two processes."
     os.environ |= dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo") if world > 1 else {}
     torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)  # of the process that was forked
     launched(torch.device("cpu"))
+    assert process() == (rank, world)
     seed_all(0)
     model, own = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.Tanh(), torch.nn.Linear(16, 16), torch.nn.Linear(16, 2)).double(), slice(rank*8//world, (rank + 1)*8//world)
     def batches(step): return dict(x=torch.randn(8, 5, generator=generator(step), dtype=torch.float64)[own])
@@ -93,6 +96,7 @@ def fitted(out, rank, world, port):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_two_processes_that_accumulate_take_the_steps_of_one_that_does_not(tmp_path):
+    launched(torch.device("cpu"))  # as other tests may have
     context, port = multiprocessing.get_context("fork"), free_port()
     runs = [context.Process(target=fitted, args=(tmp_path/f"{world}.pt", rank, world, port)) for world in (1, 2) for rank in range(world)]
     for p in runs: p.start()
