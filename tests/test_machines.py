@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from flowtok.config import preset
 from flowtok.core import generator, process, seed_all
@@ -78,11 +77,9 @@ def test_pretokenising_by_two_is_killed_ten_times_and_the_files_are_the_same(tmp
     assert not (killed/"blocks").exists() and open_cache(killed).mean.dtype == torch.float16
 
 
-def fitted(out, rank, world, port):
+def fitted(out, rank, world):
     "Weights of a regression of eight rows a step: all at once, or in two parts by each of two processes."
-    os.environ |= dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo") if world > 1 else {}
     torch.set_num_threads(1)
-    AcceleratorState._reset_state(reset_partial_state=True)  # of the process that was forked
     launched(torch.device("cpu"))
     assert process() == (rank, world)
     seed_all(0)
@@ -94,14 +91,13 @@ def fitted(out, rank, world, port):
     if rank == 0: torch.save(model.state_dict(), out)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_two_processes_that_accumulate_take_the_steps_of_one_that_does_not(tmp_path):
-    launched(torch.device("cpu"))  # as other tests may have
-    context, port = multiprocessing.get_context("fork"), free_port()
-    runs = [context.Process(target=fitted, args=(tmp_path/f"{world}.pt", rank, world, port)) for world in (1, 2) for rank in range(world)]
-    for p in runs: p.start()
-    for p in runs: p.join(120)
-    assert [p.exitcode for p in runs] == [0, 0, 0]
+    port = free_port()
+    def run(rank, world):
+        env = dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo") if world > 1 else {}
+        return subprocess.Popen([sys.executable, SCRIPT, "fitted", str(tmp_path/f"{world}.pt"), str(rank), str(world)], env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = [(p.communicate(timeout=300)[0], p.returncode) for p in [run(rank, world) for world in (1, 2) for rank in range(world)]]
+    assert [code for _, code in said] == [0, 0, 0], said
     one, two = (torch.load(tmp_path/f"{world}.pt") for world in (1, 2))
     apart = {name: (one[name] - two[name]).abs().max().item() for name in one}
     assert max(apart.values()) < 1e-12, apart
@@ -151,10 +147,12 @@ def test_two_machines_that_share_the_folder_go_on_after_a_kill(machines, tmp_pat
     assert [e["step"] for e in read_log(run/"log.jsonl")] == list(range(1, 31)) and json.loads((tmp_path/"run"/"run.json").read_text())["processes"] == 2
 
 
-if __name__ == "__main__":  # a process of a small training: DATA RUN STEPS
-    from flowtok import distributed
-    from flowtok.recipes import train
-    distributed.PATIENCE = 2.0
-    torch.set_num_threads(1)
-    source, target, steps = sys.argv[1:]
-    train(data=source, out=target, steps=int(steps), save_every=3, resume=True, direction="tokenizer", device="cpu", progress=False)
+if __name__ == "__main__":  # a process of a regression: fitted OUT RANK WORLD; or of a small training: DATA RUN STEPS
+    if sys.argv[1] == "fitted": fitted(sys.argv[2], *map(int, sys.argv[3:]))
+    else:
+        from flowtok import distributed
+        from flowtok.recipes import train
+        distributed.PATIENCE = 2.0
+        torch.set_num_threads(1)
+        source, target, steps = sys.argv[1:]
+        train(data=source, out=target, steps=int(steps), save_every=3, resume=True, direction="tokenizer", device="cpu", progress=False)
