@@ -100,9 +100,9 @@ def make(work):
     noise.resize((4000, 3000), Image.Resampling.BICUBIC).save(work/"photo.jpg", quality=92)
     for n in (SMALL, LARGE):
         (work/f"photos{n}").mkdir()
-        for i in range(n):
-            os.link(work/"photo.jpg", work/f"photos{n}"/f"{i}.jpg")
-            (work/f"photos{n}"/f"{i}.txt").write_text(f"photograph {i}")
+        for i in range(n): os.link(work/"photo.jpg", work/f"photos{n}"/f"{i}.jpg")
+        lines = (json.dumps(dict(file_name=f"{i}.jpg", text=f"photograph {i}")) for i in range(n))
+        (work/f"photos{n}"/"metadata.jsonl").write_text("\n".join(lines))
     Pipeline(asdict(replace(preset("B"), direction="tokenizer"))).save(work/"model")
 
 
