@@ -380,10 +380,10 @@ def flowtok_gpu(
     out: str = "card",  # folder for numbers and pictures; parts that are whole there are not measured again
     minutes: float = 9.0,  # that it may take
     parts: str = None,  # some of parity,processes,sampling,training,drawings,emoji,compiled; default: all
-    device: str = "auto"):  # auto, cpu, cuda or mps; tiny sizes on a CPU, whose numbers say nothing
+    device: str = "auto"):  # auto, cpu or cuda; tiny sizes on a CPU, whose numbers say nothing
     "Measure a GPU part by part: is it right, how fast does it draw and train, does a model learn on it."
-    from flowtok.gpu import PARTS, measure_card
-    chosen = PARTS if parts is None else tuple(part.strip() for part in parts.split(","))
+    from flowtok.gpu import MEASURED, measure_card
+    chosen = MEASURED if parts is None else tuple(part.strip() for part in parts.split(","))
     for part, found in measure_card(out, device, minutes, chosen).items():
         wrong = [row["error"] for row in (found, *found.values()) if isinstance(row, dict) and "error" in row]
         print(f"{part:10} {found['record']['seconds']:6.0f} s  {wrong[0] if wrong else Path(out)/f'{part}.json'}")

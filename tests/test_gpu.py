@@ -24,7 +24,7 @@ def card(tmp_path, monkeypatch):
         measured.clear()
         found = gpu.measure_card(tmp_path, "cpu", parts=("parity", "sampling"), progress=False, **options)
         return found, list(measured)
-    monkeypatch.setattr(gpu, "_calls", lambda *args: {part: rows(part) for part in gpu.PARTS})
+    monkeypatch.setattr(gpu, "_calls", lambda *args: {part: rows(part) for part in gpu.MEASURED})
     return measure, tmp_path
 
 
@@ -55,7 +55,7 @@ def test_a_good_row_is_not_replaced_by_one_that_was_left_out(card, monkeypatch):
     measure, folder = card
     with pytest.raises(KeyboardInterrupt): measure(("parity", "second", KeyboardInterrupt()))
     def late(): yield from (("first", dict(left_out="0 s were left")), ("second", dict(left_out="0 s were left")))
-    monkeypatch.setattr(gpu, "_calls", lambda *args: dict.fromkeys(gpu.PARTS, late))
+    monkeypatch.setattr(gpu, "_calls", lambda *args: dict.fromkeys(gpu.MEASURED, late))
     found = gpu.measure_card(folder, "cpu", parts=("parity",), progress=False)["parity"]
     assert found["first"] == dict(tflops=1.0) and "left_out" in found["second"]
 
