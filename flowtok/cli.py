@@ -345,17 +345,19 @@ def flowtok_evaluate(
 # %% ../nbs/25_cli.ipynb #c20f4c54
 @command(hint=": go on with the same command")
 def flowtok_study(
-    name: str,  # tokenizer, flow, cure or control
+    name: str,  # tokenizer, flow, cure, control, emoji, or a Python file of ideas (notebook 30)
     out: str = "results/studies",  # folder of NAME.json and its pictures
     seeds: str = "0,1,2",  # of every change
     steps: int = None,  # of every training; default: the study's own number
-    only: str = None):  # names of changes, with ; between them; default: all
+    only: str = None,  # names of changes, with ; between them; default: all
+    seconds: float = None):  # CPU seconds of every training, in place of steps
     "Train and measure a list of changes, as far as it has not been done."
     from flowtok.experiments.studies import study
     try: chosen = [int(s) for s in seeds.split(",")]
     except ValueError: raise ValueError(f"--seeds are whole numbers with commas between them, got {seeds!r}") from None
-    rows = study(name, out, chosen, steps, only=[s.strip() for s in only.split(";")] if only else ())
-    print(f"{len(rows)} rows in {Path(out)/name}.json")
+    rows = study(name, out, chosen, steps, only=[s.strip() for s in only.split(";")] if only else (),
+                 seconds=seconds)
+    print(f"{len(rows)} rows in {Path(out)/Path(name).stem}.json")
 
 # %% ../nbs/25_cli.ipynb #48870a58
 @command

@@ -92,10 +92,10 @@ def _small(name="small", clip=False):
         flow=replace(p.flow, n_tokens=32, width=width, depth=5, heads=6, mlp_width=4*width, text_width=text.width,
                      text_heads=6, text_mlp_width=4*width, align_width=width, balance_width=width, **reading),
         train_tokenizer=replace(p.train_tokenizer, steps=4_000, jitter=True),
-        train_flow=replace(p.train_flow, steps=8_000, easy=0.0, shortest=0.0),
+        train_flow=replace(p.train_flow, steps=6_000, easy=0.1, easy_later=0.5, shortest=0.0),
+        flow_loss=replace(p.flow_loss, time_mean=-1.0, time_zero=0.15),
         caption=replace(p.caption, width=width, depth=2, heads=6),
         train_autoencoder=p.train_autoencoder, train_caption=p.train_caption)
-
 
 # %% ../nbs/20_config.ipynb #efda8cc2
 def at_512(p: Preset) -> Preset:  # for 256 px

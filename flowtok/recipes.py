@@ -23,7 +23,7 @@ from .data import (DistinctCaptions, Images, LatentCache, Shuffled, encode_datas
 from .distributed import check_shared, launched, pick_device, plain_torch, the_same
 from .layers import DiagonalGaussian
 from .lineage import CAPTIONS_AN_IMAGE, build_pipeline, make_plan, note_data, open_run, weights_digest
-from .model import FlowLossConfig, text_to_image_loss
+from .model import FlowLossConfig, FlowParts, text_to_image_loss
 from .pictures import show_images
 from .pipeline import Pipeline, load
 from .records import alone, clear_litter, run_record, save_figure, write_json
@@ -120,7 +120,7 @@ def with_references(batches,  # step -> batch, as `pairs_of` gives
 
 @delegates(fit, but=["title"])
 def train_text_to_image(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None, seed: int = 0,
-                        device="cpu", objective=text_to_image_loss,  # or another with the same arguments
+                        device="cpu", parts: FlowParts = FlowParts(),  # of a training step
                         **kwargs) -> list[dict]:
     "Train the pipeline's flow on a latent cache, and put its average in its place; returns the log."
     p, cfg = pipe.preset, pipe.preset.flow_loss
@@ -131,7 +131,7 @@ def train_text_to_image(pipe: Pipeline, cache: LatentCache, out: str | Path | No
         image, text = image_latents(pipe, batch, cfg, noise), pipe.text_encoder(batch["ids"])
         others = pipe.image_tokenizer.normalize(batch["others"]) if cfg.references else None
         words = pipe.text_encoder.rows[batch["ids"]] if p.flow.reader_depth else None
-        return objective(model, image, text, cfg, noise, others, batch.get("missing"), words)
+        return text_to_image_loss(model, image, text, cfg, noise, others, batch.get("missing"), words, parts)
     pipe.flow, log = fit(pipe.flow, loss, batches, p.train_flow, out, seed, device=device, title="text to image",
                          **kwargs)
     return log

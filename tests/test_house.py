@@ -30,6 +30,7 @@ ALLOWED = {  # (module, a module that is read after it): why it imports it all t
     ("cli", "gpu"): "flowtok-gpu is its command",
     ("gpu", "emoji"): "a card is tried on emoji too",
     ("experiments.studies", "experiments.control"): "the control is one of the studies",
+    ("experiments.control", "emoji"): "the control is measured on emoji too",
     ("experiments.studies", "experiments.cure"): "what was tried against lost captions is one of the studies"}
 
 
