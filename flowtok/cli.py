@@ -352,12 +352,13 @@ def flowtok_study(
     only: str = None,  # names of changes, with ; between them; default: all
     seconds: float = None):  # CPU seconds of every training, in place of steps
     "Train and measure a list of changes, as far as it has not been done."
-    from flowtok.experiments.studies import study
+    from flowtok.experiments.studies import compared, study
     try: chosen = [int(s) for s in seeds.split(",")]
     except ValueError: raise ValueError(f"--seeds are whole numbers with commas between them, got {seeds!r}") from None
     rows = study(name, out, chosen, steps, only=[s.strip() for s in only.split(";")] if only else (),
                  seconds=seconds)
     print(f"{len(rows)} rows in {Path(out)/Path(name).stem}.json")
+    if name.endswith(".py"): print(compared(rows, name))
 
 # %% ../nbs/25_cli.ipynb #48870a58
 @command

@@ -172,16 +172,28 @@ def nothing_more(p: Pairs) -> float:
     "No further term."
     return 0.0
 
+# %% ../nbs/09_text_to_image.ipynb #fpa09004
 @dataclass(frozen=True)
 class FlowParts:
-    "The parts of a training step, each a function of `Pairs`; the defaults are FlowTok's."
-    source: Callable = text_source
-    times: Callable = drawn_times
-    couple: Callable = own_image
-    path: Callable = straight
+    "The parts of a training step, each a function of `Pairs`, in the order in which they run; the defaults are FlowTok's."
+    source: Callable = text_source  # the DiagonalGaussian (b,n,d) that text tokens are drawn from
+    times: Callable = drawn_times  # (b,), in [0,1)
+    couple: Callable = own_image  # targets (b,n,d), and which of them belong to other captions, to be null: bool (b,)
+    path: Callable = straight  # tokens on their way, and the velocity to be learnt there, (b,n,d) each
     network: Callable = velocity_and_reading  # its answer (b,n,d), and a scalar that it adds to the loss
-    loss: Callable = squared_error
+    loss: Callable = squared_error  # of each sample (b,)
     extra: Callable = nothing_more  # a scalar that is added to the loss
+
+def _shaped(part, **values):
+    "Refuse what a part has returned if a tensor of it has another shape than the one that stands beside it."
+    for name, (value, shape) in values.items():
+        if not isinstance(value, torch.Tensor) or value.shape != shape:
+            found = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"type {type(value).__name__}"
+            raise ValueError(f"the part `{part}` gave a {name} of {found}: it has to be a tensor {tuple(shape)}")
+
+def _two(part, answer):
+    if isinstance(answer, tuple) and len(answer) == 2: return answer
+    raise ValueError(f"the part `{part}` returns a tuple of two things (see FlowParts), not {type(answer).__name__}")
 
 # %% ../nbs/09_text_to_image.ipynb #fpa09003
 def text_to_image_loss(model: FlowTok,
@@ -191,15 +203,11 @@ def text_to_image_loss(model: FlowTok,
                        generator: torch.Generator | None = None,  # as in `Pairs`, like the next three
                        others=None, missing=None, words=None,
                        parts: FlowParts = FlowParts()) -> dict:
-    "Dict of scalars: `loss` and its parts before weighting."
-    p = Pairs(model, image, text, cfg, generator, others, missing, words)
-    p.posterior = parts.source(p)
-    p.source = p.posterior.sample(generator)
-    p.t = parts.times(p)
-    p.target, p.null = parts.couple(p)
-    p.x, p.velocity = parts.path(p)
-    p.answer, read = parts.network(p)
+    "Dict of scalars: `loss` and its parts before weighting. ValueError for a part that answers in another shape."
+    p = _through(Pairs(model, image, text, cfg, generator, others, missing, words), parts)
+    p.answer, read = _two("network", parts.network(p))
     flow, more = parts.loss(p), parts.extra(p)
+    _shaped("loss", loss=(flow, p.t.shape))
     weighted = model.balance(flow, p.posterior.mean, p.t, p.null) if model.balance else flow.mean()
     kl = text_kl(p.posterior, cfg.kl).mean()
     align = alignment(model.align, p.source, text, cfg) if model.align else p.source.new_zeros(())
@@ -207,6 +215,22 @@ def text_to_image_loss(model: FlowTok,
     terms = dict(flow=flow.mean(), kl=kl, align=align, sigma=p.posterior.std.mean())
     if model.reader: terms["read"] = read
     return dict(loss=loss) | {k: v.detach() for k, v in terms.items()} | loss_by_time(flow, p.t)
+
+def _through(p: Pairs, parts: FlowParts) -> Pairs:
+    "A batch with all that is known of it before the network is evaluated."
+    if p.others is not None and parts.couple is not own_image and parts.path is straight:
+        raise ValueError("references are other images of a caption, and the path leads to their expected end: with "
+                         "targets of another coupling set flow_loss.references to 0, or give a path that drops them")
+    p.posterior = parts.source(p)
+    p.source = p.posterior.sample(p.generator)
+    p.t = parts.times(p)
+    p.target, p.null = _two("couple", parts.couple(p))
+    _shaped("source", source=(p.source, p.image.shape))
+    _shaped("times", t=(p.t, p.image.shape[:1]))
+    _shaped("couple", target=(p.target, p.image.shape), null=(p.null, p.t.shape))
+    p.x, p.velocity = _two("path", parts.path(p))
+    _shaped("path", x=(p.x, p.image.shape), velocity=(p.velocity, p.image.shape))
+    return p
 
 # %% ../nbs/09_text_to_image.ipynb #1796a31f
 class LossBalance(nn.Module):

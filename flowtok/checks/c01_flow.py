@@ -94,3 +94,45 @@ def _01_5(answer):  # a function: places (b,), time, mean and standard deviation
             f"your walk arrives as it should, but at t={t} it is not the mean of the lines that pass: "
             f"what is left of their velocity still {'rises' if slope > 0 else 'falls'} with the place, "
             f"by {abs(slope):.2f} for each unit. Are the two ends of a line independent in your formula?")
+
+# %% ../../nbs/solutions/01_flow_solved.ipynb #flo6sol1
+@exercise("01.6")
+def _01_6(answer):  # two functions: (x0, x1, t) -> points, and (x0, x1) -> velocities, (b,n,d)
+    assert isinstance(answer, (tuple, list)) and len(answer) == 2, "hand in two functions: (point, velocity)"
+    (point, velocity), g = answer, generator(0, "01.6")
+    x0, x1, t = torch.randn(4, 3, 2, generator=g), torch.randn(4, 3, 2, generator=g), torch.rand(4, generator=g)
+    assert point(x0, x1, t).shape == x0.shape, "each sample has a time of its own: give `t` two more axes"
+    assert torch.allclose(point(x0, x1, 0*t), x0), "at t = 0 the point is not the source"
+    assert torch.allclose(point(x0, x1, 0*t + 1), x1), "at t = 1 the point is not the target"
+    assert torch.allclose(point(x0, x1, t), interpolate(x0, x1, t), atol=1e-6), "between the ends it is not on the line"
+    assert torch.allclose(velocity(x0, x1), x1 - x0, atol=1e-6), "the velocity is the derivative of the path after t"
+
+# %% ../../nbs/solutions/01_flow_solved.ipynb #flo7sol1
+@exercise("01.7")
+def _01_7(answer):  # a function: velocity (x, t), sources, targets (b,n,d), times (b,) -> losses (b,)
+    g = generator(0, "01.7")
+    x0, x1, t = torch.randn(4, 3, 2, generator=g), torch.randn(4, 3, 2, generator=g), torch.rand(4, generator=g)
+    def field(x, t): return torch.sin(3*x) + t[:, None, None]
+    losses, true = answer(field, x0, x1, t), flow_matching_loss(field, x0, x1, t)
+    assert losses.shape == (4,), f"one loss for each sample, (4,): this has the shape {tuple(losses.shape)}"
+    assert torch.allclose(answer(lambda x, t: x1 - x0, x0, x1, t), torch.zeros(4)), (
+        "the conditional velocity itself has a loss: what is the target?")
+    assert not torch.allclose(losses, 6*true), "that is the sum over the six numbers of a sample, not the mean"
+    assert torch.allclose(losses, true, atol=1e-6), "is the velocity evaluated at x_t, and at the time t?"
+
+# %% ../../nbs/solutions/01_flow_solved.ipynb #flo8sol1
+@exercise("01.8")
+def _01_8(answer):  # a function: velocity (x, t), points (b,n,d), steps -> the path (steps+1,b,n,d)
+    g, times = generator(0, "01.8"), []
+    x = torch.randn(4, 3, 2, generator=g)
+    def field(x, t):
+        times.append(t.flatten()[0].item())
+        assert t.shape == (4,), f"one time for each sample, (4,): the velocity got {tuple(t.shape)}"
+        return torch.sin(3*x) + t[:, None, None]
+    path = answer(field, x, 5)
+    assert path.shape == (6, 4, 3, 2), f"five steps have six points, the start first: the shape is {tuple(path.shape)}"
+    assert torch.allclose(torch.tensor(times), torch.arange(5)/5, atol=1e-6), (
+        f"the velocity is evaluated at {[round(t, 3) for t in times]}: five steps of 1/5 begin at 0, 0.2, ... 0.8")
+    assert torch.equal(path[0], x), "the path begins at the points that were handed in"
+    true = sample(lambda x, t, null: field(x, t), x, 5, trajectory=True)
+    assert torch.allclose(path, true, atol=1e-5), "a step is the velocity at its start, times its length"

@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import nn
 
 from .. import recipes
-from ..config import preset
+from ..config import changed, preset
 from ..core import generator, seed_all
 from ..data import Images, LatentCache, Shuffled, encode_dataset, open_data
 from ..dit import DiT, FlowConfig
@@ -177,6 +177,7 @@ def fresh_method(method: dict,  # an entry of `METHODS`
     p = replace(p, direction="t2i", flow=flow, tokenizer=source.preset.tokenizer,
                 flow_loss=replace(p.flow_loss, align_weight=0.0 if noise else p.flow_loss.align_weight),
                 train_flow=shorten(p.train_flow, method["steps"] if steps is None else steps))
+    p = changed(p, method.get("change", {}))
     seed_all(seed)
     pipe = Pipeline(asdict(p), source.text_encoder.vocabulary)
     pipe.image_tokenizer = tokenizer
@@ -214,7 +215,11 @@ def control_row(variant: dict, seed: int, steps: int = 3000, samples: int = 400,
 
 # %% ../../nbs/31_control.ipynb #ctl0emo1
 EMOJI = {"text is the source, and read": dict(steps=1000),
-         "noise, and told": dict(told=True, noise=True, steps=1150)}
+         "noise, and told": dict(told=True, noise=True, steps=1150),
+         "times of nano": dict(steps=1000, change={"flow_loss.time_mean": -0.25, "flow_loss.time_zero": 0.05}),
+         "no easy captions": dict(steps=1000, change={"train_flow.easy": 0.0}),
+         "neither": dict(steps=1000, change={"flow_loss.time_mean": -0.25, "flow_loss.time_zero": 0.05,
+                                             "train_flow.easy": 0.0})}
 
 def emoji_row(variant: dict, seed: int, steps: int = 8000, samples: int = 500) -> tuple[dict, torch.Tensor]:
     """Train one method on emoji (notebook 34), with the bundled tokenizer of `flowtok.load("emoji")`; returns the
