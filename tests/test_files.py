@@ -1,6 +1,7 @@
 "Files that users own are replaced whole or not at all; a folder belongs to one run; what changed since is noticed."
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -434,3 +435,59 @@ def test_the_hint_has_a_caption_of_its_own_data(tmp_path, capsys):
 def test_going_on_with_nothing_is_said(tmp_path, capsys):
     cli.flowtok_train(data=str(squares(tmp_path/"data")), out=str(tmp_path/"run"), steps=1, device="cpu", resume=True, direction="tokenizer")
     assert "to go on with: a new one begins" in capsys.readouterr().err
+
+
+# --- files of ideas
+
+def ideas_file(folder, text):
+    file = folder/"mine.py"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("text, said", [
+    ("", "has no ideas: write IDEAS"),
+    ("IDEAS = {'a': 3}", "has no ideas: write IDEAS"),
+    ("IDEAS = {'a': dict(chnage={})}", "mine.py, 'a': an idea about the flow names change, parts, edit, length, not chnage"),
+    ("IDEAS = {'a': dict(change={'flow_loss.reference': 0})}", "'a': a preset has no flow_loss.reference"),
+    ("IDEAS = {'a': dict(parts=dict(loss=abs))}", "`parts` is a FlowParts"),
+    ("IDEAS = {'a': dict(edit='deeper')}", "`edit` is a function"),
+    ("IDEAS = {'a': dict(length=0)}", "`length` is a share of the steps")])
+def test_ideas_that_cannot_be_trained_are_refused_before_anything_is(tmp_path, text, said):
+    with pytest.raises(ValueError, match=re.escape(said)): studies.study(str(ideas_file(tmp_path, text)), tmp_path/"out")
+    assert not (tmp_path/"out"/"mine.json").exists()
+
+
+ROW = """
+from beside import HALF
+def row(variant, seed, steps=4):
+    if variant.get("fails"): raise ValueError("the part `loss` gave nothing")
+    return dict(seen=variant["x"]*HALF + seed, steps=steps), None
+IDEAS = {"one": dict(x=1), "two": dict(x=2)}
+"""
+
+
+def test_a_file_of_ideas_keeps_its_text_with_its_rows(tmp_path, capsys):
+    (tmp_path/"beside.py").write_text("HALF = 0.5\n")
+    file, out = ideas_file(tmp_path, ROW), tmp_path/"out"
+    cli.flowtok_study(str(file), out=str(out), seeds="0,1")
+    assert "seen moves by" in capsys.readouterr().out
+    kept = studies.read_study(out/"mine.json")
+    assert [r["seen"] for r in kept["rows"]] == [0.5, 1.0, 1.5, 2.0] and list(kept["texts"].values()) == [ROW]
+    file.write_text(ROW + "IDEAS['three'] = dict(x=3)\n")
+    with pytest.warns(UserWarning, match="has changed since these rows were made, and they stay: one, two;"):
+        rows = studies.study(str(file), out, [0], report=lambda row: None)
+    assert len(rows) == 5 and len(studies.read_study(out/"mine.json")["texts"]) == 2
+
+
+def test_an_idea_that_fails_is_an_error_and_not_a_row(tmp_path):
+    (tmp_path/"beside.py").write_text("HALF = 0.5\n")
+    file = ideas_file(tmp_path, ROW + "IDEAS['bad'] = dict(fails=True)\n")
+    with pytest.raises(ValueError, match="'bad': the part `loss` gave nothing"):
+        studies.study(str(file), tmp_path/"out", [0], report=lambda row: None)
+    assert len(studies.read_study(tmp_path/"out"/"mine.json")["rows"]) == 2
+
+
+def test_a_file_may_not_have_the_name_of_a_study(tmp_path):
+    (tmp_path/"cure.py").write_text(ROW)
+    with pytest.raises(ValueError, match="cure is the name of a study"): studies.study(str(tmp_path/"cure.py"), tmp_path/"out")

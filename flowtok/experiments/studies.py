@@ -335,14 +335,14 @@ def study(name: str,  # a key of `STUDIES`, or a Python file of ideas
             row = dict(left_out=str(e))
         row = dict(name=title, seed=seed) | (dict(text=_digest(text)) if text else {}) | row | dict(seconds=round(time.perf_counter() - wall, 1),
                                                        cpu_seconds=round(time.process_time() - cpu, 1))
-        rows = _add_row(file, settings, row, text, lambda rows: _command(asked, variants, out, rows, steps, seconds))
+        rows = _add_row(file, settings, row, lambda rows: _command(asked, variants, out, rows, steps, seconds), text)
         if pictures is not None and seed == seeds[0]:
             _strip(pictures, out/f"{name}-{list(variants).index(title):02}.png")
         report(rows[-1])
     return rows
 
 # %% ../../nbs/30_studies.ipynb #stu00001
-def _add_row(file, settings, row, text, command, wait=600):
+def _add_row(file, settings, row, command, text=None, wait=600):
     "Put a row into the file of a study, to which other processes may add theirs; returns all of its rows."
     with alone(file.parent, wait):  # from reading to writing
         kept = read_study(file) if file.exists() else dict(settings=settings, rows=[])
