@@ -148,3 +148,16 @@ def test_site_is_built_and_its_links_resolve(tmp_path):
     assert {p.relative_to(site).with_suffix("").as_posix() for p in site.rglob("*.html")} == pages
     said = re.fullmatch(r"site: (\d+) pages, (\d+) links inside the site, 0 broken", done.stdout.splitlines()[-1])
     assert said and int(said[1]) == len(pages) and int(said[2]) > len(pages)**2  # each page lists all pages
+
+
+def test_slides_have_the_text_and_the_pictures_of_a_lesson_and_no_code(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT/"site"/"slides.py"), "01_flow"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path/"slides"/"01_flow.slides.html").read_text(encoding="utf-8")
+    cells = read(NBS/"01_flow.ipynb")["cells"]
+    headings = [line for c in cells if c["cell_type"] == "markdown" for line in "".join(c["source"]).splitlines() if line.startswith("#")]
+    assert page.count("<section") > 2*len(headings) > 20
+    assert page.count('src="data:image/png') == sum("image/png" in o.get("data", {}) for c in cells for o in c.get("outputs", []))
+    assert "interpolate(x0, x1" not in page and "What you can do now" in page and "01.1" not in page
+    wrong = subprocess.run([sys.executable, str(ROOT/"site"/"slides.py"), "nothing"], capture_output=True, text=True, cwd=tmp_path)
+    assert wrong.returncode and "no lesson nothing" in wrong.stderr
