@@ -31,13 +31,15 @@ def flow_matching_loss(velocity,  # network: (x_t, t) -> velocity (b,n,d)
                        x0, x1,  # source and target tokens (b,n,d)
                        t,  # (b,)
                        sigma_min: float = 0.0,
-                       expected=None) -> torch.Tensor:  # (x_t, t) -> the end to be expected there, instead of `x1`
-    "Mean squared error of the velocity for each sample: (b,) (Lipman et al. 2023)."
+                       expected=None) -> torch.Tensor:  # (x_t, t) -> the end to be expected there, instead of `x1` (further down)
+    "Mean squared error of the velocity for each sample: (b,) (Lipman et al. 2023, Liu et al. 2023)."
     if x0.shape != x1.shape:
         raise ValueError(f"a line needs two ends of one shape, got source tokens {tuple(x0.shape)} "
                          f"and target tokens {tuple(x1.shape)}: give both the same n and d")
     x, target = interpolate(x0, x1, t, sigma_min), velocity_target(x0, x1, sigma_min)
-    if expected is not None: target = target + (expected(x, t) - x1)/_like(1 - t, x1).clamp(min=1e-4)
+    if expected is not None:
+        if sigma_min: raise ValueError("the expected end is that of a path without sigma_min: leave one of them out")
+        target = target + (expected(x, t) - x1)/_like(1 - t, x1).clamp(min=1e-4)
     return (velocity(x, t) - target).square().flatten(1).mean(1)
 
 # %% ../nbs/01_flow.ipynb #6bccf2c9
@@ -60,7 +62,7 @@ def uniform(n: int, generator: torch.Generator | None = None, device="cpu",
 def draw_times(n: int,
                cfg,  # a FlowLossConfig
                generator: torch.Generator | None = None, device="cpu") -> torch.Tensor:
-    "Times (n,) as `cfg` asks for."
+    "Times (n,) of the distribution in `cfg`."
     if cfg.times == "uniform": return uniform(n, generator, device, cfg.time_zero)
     if cfg.times != "logit-normal": raise ValueError(f"unknown times {cfg.times!r}: choose logit-normal or uniform")
     return logit_normal(n, cfg.time_mean, cfg.time_std, generator, device, cfg.time_zero)

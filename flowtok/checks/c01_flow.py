@@ -20,7 +20,7 @@ def _01_1(answer):  # a function: points (b,n,d), velocities (b,n,d), times (b,)
     x0, x1, t = torch.randn(4, 3, 2, generator=g), torch.randn(4, 3, 2, generator=g), torch.rand(4, generator=g)
     start, end = answer(interpolate(x0, x1, t), velocity_target(x0, x1), t)
     assert torch.allclose(start, x0, atol=1e-5), (
-        "the source is not where the line begins: walk back from x_t for as long as it has come")
+        "the source is not where the line begins: go back from x_t for the time that has passed")
     assert torch.allclose(end, x1, atol=1e-5), "the target is not where the line ends: how much time is left at t?"
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #b317e5df
@@ -75,11 +75,14 @@ def _01_4(answer):  # a function: velocity (x, t), source (b,n,d), steps, k -> t
 # %% ../../nbs/solutions/01_flow_solved.ipynb #67ece06c
 @exercise("01.5")
 def _01_5(answer):  # a function: places (b,), time, mean and standard deviation of the targets -> velocities (b,)
-    m, s, steps, g = 2.0, 0.5, 400, generator(0, "01.5")
+    for m, s in ((2.0, 0.5), (-1.0, 1.7)): _check_gaussians(answer, m, s)
+
+def _check_gaussians(answer, m, s):
+    steps, g = 400, generator(0, "01.5")
     x = torch.randn(20_000, generator=g, dtype=torch.float64)
     for k in range(steps): x = x + answer(x, (k + 0.5)/steps, m, s)/steps
     assert abs(x.mean() - m) < 0.05, (
-        f"walked along your velocity, the samples end with mean {x.mean():.2f} instead of {m}: "
+        f"integrated along your velocity, the samples end with mean {x.mean():.2f} instead of {m}: "
         "at the middle of the cloud the velocity is m")
     assert abs(x.std() - s) < 0.02, (
         f"they end with width {x.std():.2f} instead of {s}: "
@@ -91,7 +94,7 @@ def _01_5(answer):  # a function: places (b,), time, mean and standard deviation
         error = x1 - x0 - answer(place, t, m, s)
         slope = ((error*place).mean() - error.mean()*place.mean())/place.var()
         assert abs(slope) < 0.03, (
-            f"your walk arrives as it should, but at t={t} it is not the mean of the lines that pass: "
+            f"your samples arrive as they should, but at t={t} the velocity is not the mean of the lines that pass: "
             f"what is left of their velocity still {'rises' if slope > 0 else 'falls'} with the place, "
             f"by {abs(slope):.2f} for each unit. Are the two ends of a line independent in your formula?")
 
@@ -100,11 +103,12 @@ def _01_5(answer):  # a function: places (b,), time, mean and standard deviation
 def _01_6(answer):  # two functions: (x0, x1, t) -> points, and (x0, x1) -> velocities, (b,n,d)
     assert isinstance(answer, (tuple, list)) and len(answer) == 2, "hand in two functions: (point, velocity)"
     (point, velocity), g = answer, generator(0, "01.6")
-    x0, x1, t = torch.randn(4, 3, 2, generator=g), torch.randn(4, 3, 2, generator=g), torch.rand(4, generator=g)
-    assert point(x0, x1, t).shape == x0.shape, "each sample has a time of its own: give `t` two more axes"
-    assert torch.allclose(point(x0, x1, 0*t), x0), "at t = 0 the point is not the source"
-    assert torch.allclose(point(x0, x1, 0*t + 1), x1), "at t = 1 the point is not the target"
-    assert torch.allclose(point(x0, x1, t), interpolate(x0, x1, t), atol=1e-6), "between the ends it is not on the line"
+    x0, x1, t = torch.randn(4, 3, 4, generator=g), torch.randn(4, 3, 4, generator=g), torch.rand(4, generator=g)
+    assert torch.allclose(point(x0, x1, 0*t), x0, atol=1e-6), "at t = 0 the point is not the source"
+    assert torch.allclose(point(x0, x1, 0*t + 1), x1, atol=1e-6), "at t = 1 the point is not the target"
+    middle, true = point(x0, x1, t), interpolate(x0, x1, t)
+    assert middle.shape == true.shape and torch.allclose(middle, true, atol=1e-6), (
+        "between the ends it is not on the line: does each sample have its own `t`? Give it two more axes")
     assert torch.allclose(velocity(x0, x1), x1 - x0, atol=1e-6), "the velocity is the derivative of the path after t"
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #flo7sol1
@@ -112,7 +116,9 @@ def _01_6(answer):  # two functions: (x0, x1, t) -> points, and (x0, x1) -> velo
 def _01_7(answer):  # a function: velocity (x, t), sources, targets (b,n,d), times (b,) -> losses (b,)
     g = generator(0, "01.7")
     x0, x1, t = torch.randn(4, 3, 2, generator=g), torch.randn(4, 3, 2, generator=g), torch.rand(4, generator=g)
-    def field(x, t): return torch.sin(3*x) + t[:, None, None]
+    def field(x, t):
+        assert t.shape == (4,), "the velocity takes one time for each sample, (b,)"
+        return torch.sin(3*x) + t[:, None, None]
     losses, true = answer(field, x0, x1, t), flow_matching_loss(field, x0, x1, t)
     assert losses.shape == (4,), f"one loss for each sample, (4,): this has the shape {tuple(losses.shape)}"
     assert torch.allclose(answer(lambda x, t: x1 - x0, x0, x1, t), torch.zeros(4)), (
@@ -126,13 +132,17 @@ def _01_8(answer):  # a function: velocity (x, t), points (b,n,d), steps -> the 
     g, times = generator(0, "01.8"), []
     x = torch.randn(4, 3, 2, generator=g)
     def field(x, t):
-        times.append(t.flatten()[0].item())
-        assert t.shape == (4,), f"one time for each sample, (4,): the velocity got {tuple(t.shape)}"
+        assert torch.is_tensor(t) and t.shape == (4,), "the velocity takes one time for each sample, a tensor (b,)"
+        times.append(t[0].item())
         return torch.sin(3*x) + t[:, None, None]
-    path = answer(field, x, 5)
-    assert path.shape == (6, 4, 3, 2), f"five steps have six points, the start first: the shape is {tuple(path.shape)}"
-    assert torch.allclose(torch.tensor(times), torch.arange(5)/5, atol=1e-6), (
-        f"the velocity is evaluated at {[round(t, 3) for t in times]}: five steps of 1/5 begin at 0, 0.2, ... 0.8")
-    assert torch.equal(path[0], x), "the path begins at the points that were handed in"
-    true = sample(lambda x, t, null: field(x, t), x, 5, trajectory=True)
-    assert torch.allclose(path, true, atol=1e-5), "a step is the velocity at its start, times its length"
+    for steps in (5, 8):
+        times.clear()
+        path = answer(field, x, steps)
+        assert torch.is_tensor(path) and path.shape == (steps + 1, 4, 3, 2), (
+            f"{steps} steps have {steps + 1} points, the start first: stack them into one tensor")
+        assert torch.allclose(torch.tensor(times[:steps]), torch.arange(steps)/steps, atol=1e-6), (
+            f"with {steps} steps the velocity is evaluated at {[round(t, 3) for t in times]}: "
+            f"steps of 1/{steps} begin at 0, {1/steps}, ... {1 - 1/steps}")
+        assert torch.equal(path[0], x), "the path begins at the points that were handed in"
+        true = sample(lambda x, t, null: field(x, t), x, steps, trajectory=True)
+        assert torch.allclose(path, true, atol=1e-5), "a step is the velocity at its start, times its length"
