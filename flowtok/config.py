@@ -81,7 +81,7 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_200):
 
 # %% ../nbs/20_config.ipynb #cfg00sm1
 def _small(name="small", clip=False):
-    "A preset for some thousands of real pictures: made for two CPU cores and some hours."
+    "A preset for some thousands of real pictures: made for two CPU cores and two hours."
     p, width = _nano(), 192
     text = TextConfig(context=32) if clip else replace(p.text, width=width, heads=6, context=32)
     reading = dict(text_depth=2, reader_depth=0) if clip else {}

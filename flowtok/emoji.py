@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from PIL import Image, ImageDraw, ImageFont, features
 from tqdm import tqdm
 
@@ -264,10 +265,12 @@ class EmojiWorld(CaptionedImages):
         "How often a training may see picture `i` in an epoch: three times if skin has no choice of tones in it."
         return 1 if any(e.tones for e in self.same[i]) else 3
 
-    def easy(self, i: int) -> list[int]:
-        "Which captions of picture `i` say everything."
-        full = {c for e in self.same[i] for c in emoji_captions(e, self.language)[:WORDINGS]}
-        return [k for k, c in enumerate(self.texts(i)) if c in full]
+# %% ../nbs/34_emoji.ipynb #emo00020b
+@patch
+def easy(self: EmojiWorld, i: int) -> list[int]:
+    "Which captions of picture `i` say everything."
+    full = {c for e in self.same[i] for c in emoji_captions(e, self.language)[:WORDINGS]}
+    return [k for k, c in enumerate(self.texts(i)) if c in full]
 
 # %% ../nbs/34_emoji.ipynb #emo00025
 class Judge:

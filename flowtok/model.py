@@ -119,6 +119,7 @@ class Pairs:
     others: torch.Tensor | None = None  # other images of each caption (b,k,n,d)
     missing: torch.Tensor | None = None  # which of them there are not (b,k)
     words: torch.Tensor | None = None  # of the captions (b,n), which a network that reads has to have
+    own: bool = True  # whether targets are images of their captions, as `own_image` pairs them
     posterior: DiagonalGaussian | None = None  # of the text tokens (b,n,d), from `source`
     source: torch.Tensor | None = None  # a sample of it
     t: torch.Tensor | None = None  # (b,), from `times`
@@ -155,6 +156,9 @@ def velocity_and_reading(p: Pairs) -> tuple:
 def end_of(p: Pairs, x) -> torch.Tensor:  # tokens on their way (b,n,d)
     "Where a path through `x` ends (b,n,d): at its target; where a caption has other images, at their expected end."
     if p.others is None: return p.target
+    if not p.own:
+        raise ValueError("references are other images of a caption, and the path leads to their expected end: with "
+                         "targets of another coupling set flow_loss.references to 0, or give a path that drops them")
     ends, missing = torch.cat([p.target[:, None], p.others], 1), F.pad(p.missing | p.null[:, None], (1, 0))
     return expected_end(x, p.t, p.posterior.mean, p.posterior.std, ends, missing)
 
@@ -175,12 +179,12 @@ def nothing_more(p: Pairs) -> float:
 # %% ../nbs/09_text_to_image.ipynb #fpa09004
 @dataclass(frozen=True)
 class FlowParts:
-    "The parts of a training step, each a function of `Pairs`, in the order in which they run; the defaults are FlowTok's."
+    "The parts of a training step, functions of `Pairs`, in the order in which they run; the defaults are FlowTok's."
     source: Callable = text_source  # the DiagonalGaussian (b,n,d) that text tokens are drawn from
     times: Callable = drawn_times  # (b,), in [0,1)
     couple: Callable = own_image  # targets (b,n,d), and which of them belong to other captions, to be null: bool (b,)
     path: Callable = straight  # tokens on their way, and the velocity to be learnt there, (b,n,d) each
-    network: Callable = velocity_and_reading  # its answer (b,n,d), and a scalar that it adds to the loss
+    network: Callable = velocity_and_reading  # its answer (b,n,d), and a scalar: the loss of what it reads
     loss: Callable = squared_error  # of each sample (b,)
     extra: Callable = nothing_more  # a scalar that is added to the loss
 
@@ -204,10 +208,15 @@ def text_to_image_loss(model: FlowTok,
                        others=None, missing=None, words=None,
                        parts: FlowParts = FlowParts()) -> dict:
     "Dict of scalars: `loss` and its parts before weighting. ValueError for a part that answers in another shape."
-    p = _through(Pairs(model, image, text, cfg, generator, others, missing, words), parts)
+    own = parts.couple is own_image
+    p = _through(Pairs(model, image, text, cfg, generator, others, missing, words, own), parts)
     p.answer, read = _two("network", parts.network(p))
     flow, more = parts.loss(p), parts.extra(p)
+    _shaped("network", answer=(p.answer, image.shape))
     _shaped("loss", loss=(flow, p.t.shape))
+    read, more = (torch.as_tensor(x, dtype=flow.dtype, device=flow.device) for x in (read, more))
+    _shaped("network", reading=(read, ()))
+    _shaped("extra", extra=(more, ()))
     weighted = model.balance(flow, p.posterior.mean, p.t, p.null) if model.balance else flow.mean()
     kl = text_kl(p.posterior, cfg.kl).mean()
     align = alignment(model.align, p.source, text, cfg) if model.align else p.source.new_zeros(())
@@ -218,9 +227,6 @@ def text_to_image_loss(model: FlowTok,
 
 def _through(p: Pairs, parts: FlowParts) -> Pairs:
     "A batch with all that is known of it before the network is evaluated."
-    if p.others is not None and parts.couple is not own_image and parts.path is straight:
-        raise ValueError("references are other images of a caption, and the path leads to their expected end: with "
-                         "targets of another coupling set flow_loss.references to 0, or give a path that drops them")
     p.posterior = parts.source(p)
     p.source = p.posterior.sample(p.generator)
     p.t = parts.times(p)

@@ -22,7 +22,7 @@ def pieces(text):
             yield "\n\n".join(part)
             part = []
         part.append(paragraph)
-    if part: yield "\n\n".join(part)
+    if any(part): yield "\n\n".join(part)
 
 
 def slides(path):

@@ -47,7 +47,7 @@ def test_every_exercise_has_a_check_a_solution_and_a_wrong_answer(number):
     assert len(with_exercises(number)) == 1, "the exercises of a lesson stand in one of its notebooks"
     name, = with_exercises(number)
     keys = exercises(NBS/f"{name}.ipynb")
-    assert keys == [f"{number}.{k}" for k in range(1, len(keys) + 1)] and 3 <= len(keys) <= 6
+    assert keys == [f"{number}.{k}" for k in range(1, len(keys) + 1)] and 3 <= len(keys) <= 8
     solved = code_of(NBS/"solutions"/f"{name}_solved.ipynb")
     for key in keys:
         assert callable(check_of(key))

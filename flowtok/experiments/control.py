@@ -24,7 +24,7 @@ from ..emoji import SPLITS, WORDINGS, EmojiWorld, Judge, asked, judge_drawings
 from ..evaluation import CAPTION_SETS, FREE_CAPTIONS, accuracy, caption_set, freedom
 from ..layers import DiagonalGaussian, KeepsStatistics
 from ..lineage import shorten
-from ..model import FlowLossConfig, FlowParts, FlowTok, Pairs, text_to_image_loss
+from ..model import FlowParts, FlowTok, Pairs
 from ..pipeline import Pipeline, load, normal
 from ..sampling import renewing, sample
 from ..shapes import Shapes
@@ -182,7 +182,7 @@ def fresh_method(method: dict,  # an entry of `METHODS`
     pipe = Pipeline(asdict(p), source.text_encoder.vocabulary)
     pipe.image_tokenizer = tokenizer
     if method.get("told"):
-        pipe.flow = Told(replace(flow, n_tokens=cells, latent_dim=numbers), noise, method.get("left_in", False))
+        pipe.flow = Told(replace(p.flow, n_tokens=cells, latent_dim=numbers), noise, method.get("left_in", False))
     return pipe, cache
 
 def train_method(method: dict,  # an entry of `METHODS`

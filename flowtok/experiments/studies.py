@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['TOKENIZER', 'FLOW', 'OF_A_FLOW', 'FIRST_RECIPE', 'STUDIES', 'Placed', 'learned_positions', 'plain_mlp', 'Crops',
            'tokenizer_row', 'trained_flow', 'flow_row', 'wishes', 'Watched', 'steps_in', 'bench_row', 'read_study',
-           'read_ideas', 'study', 'study_table', 'differences', 'compared']
+           'read_ideas', 'StudyPlan', 'study', 'study_table', 'differences', 'compared']
 
 # %% ../../nbs/30_studies.ipynb #std00002
 import json, runpy, sys, time, warnings
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
-from inspect import signature
+from inspect import Parameter, signature
 from itertools import product
 from pathlib import Path
 
@@ -24,14 +25,14 @@ from torch import nn
 from .. import recipes
 from ..captioned import digest
 from ..config import changed, preset
-from ..core import seed_all, whole_number
+from ..core import finite_number, seed_all, whole_number
 from ..data import Images, open_data
 from ..distributed import plain_torch
 from ..evaluation import CAPTION_SETS, FREE_CAPTIONS, accuracy, caption_set, freedom
 from ..evaluation import reconstruction, source_width, spread_report
 from ..layers import Block
 from ..lineage import shorten
-from ..model import FlowParts
+from ..model import FlowParts, own_image, straight
 from ..pictures import to_tensor
 from ..pipeline import Pipeline, load
 from ..records import alone, replacing, run_record, write_json
@@ -239,8 +240,11 @@ def steps_in(seconds: float, variant: dict, seed: int = 0) -> int:
         begun = time.process_time()
         trained_flow(_without_length(variant), seed, steps)
         return time.process_time() - begun
+    _encoded()
+    taken(2)  # the first steps of a process are slow
     few, more = taken(10), taken(40)
-    return max(10, int(30*seconds/max(more - few, 1e-3)))
+    if more <= few: raise ValueError("the time of a step could not be measured: give --steps")
+    return max(10, int(30*seconds/(more - few)))
 
 def _without_length(variant): return {k: v for k, v in variant.items() if k != "length"}
 
@@ -289,10 +293,57 @@ def _check_idea(idea):
     "Refuse an idea about the flow that cannot be trained, before anything is."
     if strange := set(idea) - set(OF_A_FLOW):
         raise ValueError(f"an idea about the flow names {', '.join(OF_A_FLOW)}, not {', '.join(sorted(strange))}")
-    changed(preset("nano"), idea.get("change", {}))
-    if not isinstance(idea.get("parts", FlowParts()), FlowParts): raise ValueError("`parts` is a FlowParts(...)")
+    p, parts = changed(preset("nano"), idea.get("change", {})), idea.get("parts", FlowParts())
+    if not isinstance(parts, FlowParts): raise ValueError("`parts` is a FlowParts(...)")
+    if p.flow_loss.references and parts.couple is not own_image and parts.path is straight:
+        raise ValueError("targets of another coupling have no other images of the caption: "
+                         "set flow_loss.references to 0, or give a path that drops them")
     if not callable(idea.get("edit", print)): raise ValueError("`edit` is a function of the flow")
     if not idea.get("length", 1) > 0: raise ValueError("`length` is a share of the steps, above 0")
+
+# %% ../../nbs/30_studies.ipynb #stu00002
+@dataclass(frozen=True)
+class StudyPlan:
+    "What a study trains, and how."
+    name: str  # as it was asked for
+    stem: str  # of the files that it writes
+    variants: dict
+    run: Callable  # (variant, seed, steps or seconds) -> (row, pictures)
+    settings: dict
+    text: str | None = None  # of a file of ideas
+
+    def number(self, title: str) -> str:
+        "What tells the picture of a change from the others."
+        return _digest(title)[:8] if self.text else f"{list(self.variants).index(title):02}"
+
+def _planned(name, steps, seconds):
+    "The plan of a study or of a file of ideas; options that cannot be used are refused."
+    is_file = str(name).endswith(".py")
+    if is_file: (variants, run), stem = read_ideas(name), Path(name).stem
+    elif name in STUDIES: (variants, run), stem = STUDIES[name], name
+    else: raise ValueError(f"unknown study {name!r}: choose one of {', '.join(STUDIES)}, or a file of ideas")
+    known = signature(run).parameters
+    if seconds is not None:
+        if "seconds" not in known: raise ValueError(f"rows of {name} take steps, not seconds")
+        if steps is not None: raise ValueError("give steps or seconds, not both")
+        if finite_number(seconds, "seconds") <= 0: raise ValueError(f"seconds must be above 0, got {seconds}")
+        settings = dict(seconds=float(seconds))
+    else:
+        own = known["steps"].default if "steps" in known else Parameter.empty
+        if steps is None and own is Parameter.empty: raise ValueError(f"rows of {name} need a default of `steps`")
+        settings = dict(steps=own if steps is None else whole_number(steps, "steps", 1))
+    return StudyPlan(str(name), stem, variants, run, settings, Path(name).read_text("utf-8") if is_file else None)
+
+def _trained_row(plan, title, variant, seed):
+    "One row and its pictures; a change whose networks cannot be fetched is left out."
+    wall, cpu, pictures = time.perf_counter(), time.process_time(), None
+    try:
+        with plain_torch(): row, pictures = plan.run(variant, seed, **plan.settings)
+    except ValueError as e:
+        if "could not be fetched" not in str(e): raise ValueError(f"{title!r}: {e}") from e
+        row = dict(left_out=str(e))
+    taken = dict(seconds=round(time.perf_counter() - wall, 1), cpu_seconds=round(time.process_time() - cpu, 1))
+    return dict(name=title, seed=seed) | (dict(text=_digest(plan.text)) if plan.text else {}) | row | taken, pictures
 
 # %% ../../nbs/30_studies.ipynb #stu00003
 def study(name: str,  # a key of `STUDIES`, or a Python file of ideas
@@ -303,41 +354,24 @@ def study(name: str,  # a key of `STUDIES`, or a Python file of ideas
           only=(),  # names of changes to run; empty: all of them
           seconds: float | None = None) -> list[dict]:  # CPU seconds of every training, in place of steps
     "Train and measure what `NAME.json` lacks; returns its rows. ValueError for an unknown study or change."
-    out, asked = Path(out), name
-    if str(name).endswith(".py"): (variants, run), name = read_ideas(name), Path(name).stem
-    elif name in STUDIES: variants, run = STUDIES[name]
-    else: raise ValueError(f"unknown study {name!r}: choose one of {', '.join(STUDIES)}, or a file of ideas")
-    known = signature(run).parameters
-    if seconds and "seconds" not in known: raise ValueError(f"rows of {name} take steps, not seconds")
-    if strangers := set(only) - set(variants):
-        raise ValueError(f"unknown change {', '.join(sorted(strangers))}: choose from {'; '.join(variants)}")
+    out, plan = Path(out), _planned(name, steps, seconds)
+    if strangers := set(only) - set(plan.variants):
+        raise ValueError(f"unknown change {', '.join(sorted(strangers))}: choose from {'; '.join(plan.variants)}")
     with alone(out, 600): pass  # whether rows can be written, before hours of training
-    settings = dict(steps=known["steps"].default if steps is None else whole_number(steps, "steps", 1))
-    if seconds: settings = dict(seconds=float(seconds))
-    file = out/f"{name}.json"
-    seeds = [whole_number(s) for s in seeds]
-    kept = read_study(file) if file.exists() else dict(settings=settings, rows=[])
-    text = Path(asked).read_text(encoding="utf-8") if asked != name else None
-    if text and (old := [r["name"] for r in kept["rows"] if r.get("text") != _digest(text)]):
-        warnings.warn(f"{asked} has changed since these rows were made, and they stay: {', '.join(dict.fromkeys(old))}; "
-                      "give what has changed another name, or --out another folder", stacklevel=2)
-    if kept["settings"] != settings:
-        raise ValueError(f"{file} was made with {kept['settings']}, not {settings}: choose another folder")
+    file, seeds = out/f"{plan.stem}.json", [whole_number(s) for s in seeds]
+    kept = read_study(file) if file.exists() else dict(settings=plan.settings, rows=[])
+    if kept["settings"] != plan.settings:
+        raise ValueError(f"{file} was made with {kept['settings']}, not {plan.settings}: choose another folder")
     rows = kept["rows"]
-    for seed, (title, variant) in product(seeds, variants.items()):
+    if plan.text and (old := [r["name"] for r in rows if r.get("text") != _digest(plan.text)]):
+        warnings.warn(f"{name} has changed since these rows were made, and they stay: {', '.join(dict.fromkeys(old))}; "
+                      "give what has changed another name, or --out another folder", stacklevel=2)
+    for seed, (title, variant) in product(seeds, plan.variants.items()):
         done = any((r["name"], r["seed"]) == (title, seed) and "left_out" not in r for r in rows)
         if done or only and title not in only: continue
-        wall, cpu, pictures = time.perf_counter(), time.process_time(), None
-        try:
-            with plain_torch(): row, pictures = run(variant, seed, **settings)
-        except ValueError as e:
-            if "could not be fetched" not in str(e): raise ValueError(f"{title!r}: {e}") from e
-            row = dict(left_out=str(e))
-        row = dict(name=title, seed=seed) | (dict(text=_digest(text)) if text else {}) | row | dict(seconds=round(time.perf_counter() - wall, 1),
-                                                       cpu_seconds=round(time.process_time() - cpu, 1))
-        rows = _add_row(file, settings, row, lambda rows: _command(asked, variants, out, rows, steps, seconds), text)
-        if pictures is not None and seed == seeds[0]:
-            _strip(pictures, out/f"{name}-{list(variants).index(title):02}.png")
+        row, pictures = _trained_row(plan, title, variant, seed)
+        rows = _add_row(file, plan.settings, row, lambda rows: _command(plan, out, rows), plan.text)
+        if pictures is not None and seed == seeds[0]: _strip(pictures, out/f"{plan.stem}-{plan.number(title)}.png")
         report(rows[-1])
     return rows
 
@@ -364,13 +398,15 @@ def _strip(images, path, cols=8):  # (b,3,h,w)
     with replacing(path) as part: Image.fromarray(array.permute(1, 2, 0).numpy()).save(part)
 
 # %% ../../nbs/30_studies.ipynb #66921138
-def _command(name, variants, out, rows, steps, seconds):
+def _command(plan, out, rows):
     "What to type to get these rows."
     names, seeds = {r["name"] for r in rows}, sorted({r["seed"] for r in rows})
-    only = "" if names == set(variants) else repr("; ".join(n for n in variants if n in names))
-    words = dict(only=only, seeds=seeds != [0, 1, 2] and ",".join(map(str, seeds)), steps=steps, seconds=seconds,
-                 out=(steps or seconds) and out.as_posix())
-    return f"flowtok-study {name}" + "".join(f" --{k} {v}" for k, v in words.items() if v)
+    only = "" if names == set(plan.variants) else repr("; ".join(n for n in plan.variants if n in names))
+    own = signature(plan.run).parameters.get("steps")
+    usual = not plan.text and own is not None and plan.settings == dict(steps=own.default)
+    words = dict(only=only, seeds=seeds != [0, 1, 2] and ",".join(map(str, seeds)))
+    if not usual: words |= plan.settings | dict(out=out.as_posix())
+    return f"flowtok-study {plan.name}" + "".join(f" --{k} {v}" for k, v in words.items() if v)
 
 # %% ../../nbs/30_studies.ipynb #std00031
 def study_table(rows: list[dict], keys: list[str]) -> str:
@@ -406,6 +442,7 @@ def differences(rows: list[dict], key: str) -> str:
         lines.append(f"{name:34}{np.mean(d):+10.3g}{_give_or_take(d)}   {doubt}".rstrip())
     return "\n".join(lines)
 
+# %% ../../nbs/30_studies.ipynb #std00032
 def compared(rows: list[dict], file: str | Path) -> str:
     "Tables of the rows of a file of ideas: what they reach, and how far from its first idea."
     order = list(read_ideas(file)[0])

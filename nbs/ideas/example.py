@@ -17,8 +17,8 @@ def early(p: Pairs):
 
 
 def huber(p: Pairs):
-    "Huber's loss (b,): squared up to an error of 1, straight beyond."
-    return F.huber_loss(p.answer, p.velocity, reduction="none").flatten(1).mean(1)
+    "Huber's loss (b,): squared up to an error of 1, twice the error less one beyond."
+    return 2*F.huber_loss(p.answer, p.velocity, reduction="none").flatten(1).mean(1)
 
 
 def nearest(p: Pairs):
