@@ -157,7 +157,7 @@ def flowtok_sample(
     out: str = "samples.png",  # the picture to write; several are numbered: samples-01.png, samples-02.png
     sheet: bool = False,  # one picture of all images with their captions, or several of 64
     per_caption: int = 1,  # images of each caption
-    steps: int = 20,  # Euler steps
+    steps: int = None,  # Euler steps; default: the preset's
     guidance: float = None,  # 1 is off; default: the preset's
     seed: int = 0,  # another seed gives other images
     compile: store_true = False,  # compile the velocity network: worth it on a GPU, for many images
@@ -223,7 +223,7 @@ def _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, met
         report = caption_benchmark(pipe, data, out, samples, steps, seed, metrics=metrics or CAPTION_METRICS, **options)
         print(", ".join(f"{k} {v:.3f}" for k, v in report.items() if isinstance(v, float)))
     else:
-        benchmark(pipe, data, out, samples, 20 if steps is None else steps, guidance, seed,
+        benchmark(pipe, data, out, samples, pipe.preset.draw_steps if steps is None else steps, guidance, seed,
                   METRICS if metrics is None else metrics, **options)
         print(comparison([Path(out)/"benchmark.json"]))
 
@@ -277,7 +277,7 @@ def _recorded(report, begun):
 
 def _judge_drawings(pipe, out, samples, steps, guidance, seed):
     "Write what the judge says of drawings into `out`; returns the names of the files."
-    steps = 20 if steps is None else steps
+    steps = pipe.preset.draw_steps if steps is None else steps
     from flowtok.evaluation import caption_set, evaluate_shapes, show_judged
     from flowtok.records import save_figure, write_json
     begun, texts = time.perf_counter(), caption_set("mix", 24, seed)
@@ -308,7 +308,7 @@ def _evaluate_emoji(pipe, direction, data, out, samples, steps, guidance, seed, 
         raise ValueError(f"--{name.replace('_', '-')} means nothing for emoji: leave it out")
     begun = time.perf_counter()
     with alone(out):
-        report = evaluate_emoji(pipe, data, samples or 500, 20 if steps is None else steps, guidance, seed, direction)
+        report = evaluate_emoji(pipe, data, samples or 500, steps, guidance, seed, direction)
         write_json(out/"emoji.json", _recorded(report, begun))
     for what in ("rebuilt", "drawn", "said"):
         for name, row in report.get(what, {}).items():
@@ -321,7 +321,7 @@ def flowtok_evaluate(
     model: str,  # a folder, a bundled name such as nano, or a Hub id: a model trained on shapes
     samples: int = None,  # captions of each set (1000), or pictures of --data at most (all)
     out: str = "evaluation",  # folder for evaluation.json and gallery.png
-    steps: int = None,  # Euler steps; default: 20 from text to image, the preset's from image to text
+    steps: int = None,  # Euler steps; default: the preset's
     guidance: float = None,  # 1 is off; default: the preset's
     seed: int = 1000,  # of captions and noise
     device: str = "auto",  # auto, cpu, cuda or mps

@@ -33,7 +33,8 @@ class Preset:
     eta: float = 0.0  # share of the noise that sampling draws anew, by networks that read
     grid: str = "uniform"  # times of sampling; "release": those of the authors' code
     direction: str = "both"  # "t2i": text to image only; "i2t": image to text only; "tokenizer": neither
-    caption_steps: int = 20  # Euler steps from image to text, where none are named
+    draw_steps: int = 20  # Euler steps from text to image, where none are named
+    caption_steps: int = 20  # and from image to text
     caption: CaptionConfig | None = None  # image to text; None: this model only draws
     caption_loss: FlowLossConfig = FlowLossConfig(null_prob=0.0, kl_weight=0.0, align_weight=0.0)
     train_autoencoder: TrainConfig | None = None
@@ -86,7 +87,7 @@ def _small(name="small", clip=False):
     text = TextConfig(context=32) if clip else replace(p.text, width=width, heads=6, context=32)
     reading = dict(text_depth=2, reader_depth=0) if clip else {}
     return replace(
-        p, name=name,
+        p, name=name, draw_steps=4,
         tokenizer=TokenizerConfig(64, 8, 32, 16, 128, 2, 4, 128, 3, 4, text_width=0, text_tokens=32, logvar_start=-4.0),
         text=text,
         flow=replace(p.flow, n_tokens=32, width=width, depth=5, heads=6, mlp_width=4*width, text_width=text.width,

@@ -344,7 +344,7 @@ def asked(world: EmojiWorld, n: int,
         raise ValueError(f"no wording {wording}: captions in {world.language!r} have {min(map(len, said))}, from 0")
     return [c[wording] for c in said]
 
-def judge_drawings(pipe, judge: Judge, captions: list[str], steps: int = 20, guidance: float | None = None,
+def judge_drawings(pipe, judge: Judge, captions: list[str], steps: int | None = None, guidance: float | None = None,
                    seed: int = 1000) -> dict:
     "Shares of what a pipeline draws of the captions, as `verdicts` has them, and how many there were."
     rows = verdicts(judge, pipe.images(captions, steps=steps, guidance=guidance, seed=seed), captions)
@@ -379,12 +379,13 @@ def judge_rebuilt(pipe, judge: Judge, world: EmojiWorld, n: int, seed: int = 100
     return dict(right=float((same & something).float().mean()), nothing=float((~something).float().mean()),
                 psnr=float(psnr(rebuilt, images)), n=len(images))
 
-def evaluate_emoji(pipe, source: str = "emoji", n: int = 500, steps: int = 20, guidance: float | None = None,
+def evaluate_emoji(pipe, source: str = "emoji", n: int = 500, steps: int | None = None, guidance: float | None = None,
                    seed: int = 1000, direction: str = "both") -> dict:  # t2i, i2t or both
     "What the judge says of what a pipeline draws, says and rebuilds, by split and wording."
     size = pipe.preset.tokenizer.image_size
     worlds, judge = {s: EmojiWorld(source, size, s) for s in SPLITS}, Judge(EmojiWorld(source, size, None, ()))
     guidance = pipe.preset.guidance if guidance is None else guidance
+    steps = pipe.preset.draw_steps if steps is None else steps
     report = dict(settings=dict(seed=seed, steps=steps, guidance=guidance, data=source, n=n))
     report["rebuilt"] = {s: judge_rebuilt(pipe, judge, world, n, seed) for s, world in worlds.items()}
     if pipe.flow and direction != "i2t":

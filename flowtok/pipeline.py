@@ -146,11 +146,13 @@ def decode(self: Pipeline, z, features=None) -> torch.Tensor:
     return tokenizer.decode(z, text).float().clamp(0, 1)
 
 # %% ../nbs/24_pipeline.ipynb #3d49bd95
+def _steps(pipe, steps): return whole_number(pipe.preset.draw_steps if steps is None else steps, "steps", 1)
+
 @patch
 @torch.no_grad()
 def walk(self: Pipeline,
          z,  # text tokens (b,n,d)
-         steps: int = 20,  # Euler steps
+         steps: int | None = None,  # Euler steps; None takes the preset's
          guidance: float | None = None,  # 1 is off; None takes the preset's
          seed: int = 0,  # of the noise that is drawn anew
          batch: int = 256,  # samples at a time
@@ -159,7 +161,7 @@ def walk(self: Pipeline,
          first: int = 0,  # place of `z[0]` in a longer list, whose noise it has
          callback=None) -> torch.Tensor:  # as in `sample`, for each batch
     "Image tokens (b,n,d) at the end of the flow from `z`; with `trajectory`, every point on the way (steps+1,b,n,d)."
-    p, flow, steps = self.preset, self.drawing(), whole_number(steps, "steps", 1)
+    p, flow, steps = self.preset, self.drawing(), _steps(self, steps)
     guidance = p.guidance if guidance is None else guidance
     if eta is None: eta = p.eta if p.flow.reader_depth else 0.0  # others cannot tell where a path began
     fresh = _each(lambda g: normal((steps, *z.shape[1:]), g), seed, "anew", len(z), first).to(z.device) if eta else z
@@ -186,7 +188,7 @@ def _bar(title, total, progress):
 @patch
 def text_to_image(self: Pipeline,
                   captions: list[str] | str,
-                  steps: int = 20,  # Euler steps
+                  steps: int | None = None,  # Euler steps; None takes the preset's
                   guidance: float | None = None,  # 1 is off; None takes the preset's
                   seed: int = 0,  # another seed gives other images of the same captions
                   *, per_caption: int = 1,  # images of each caption, side by side in the list
@@ -204,7 +206,7 @@ def text_to_image(self: Pipeline,
         raise ValueError(f"unknown output_type {output_type!r}: choose {', '.join(OUTPUTS)}")
     self.drawing()
     captions = [captions] if isinstance(captions, str) else list(captions)
-    each, steps = whole_number(per_caption, "per_caption", 1), whole_number(steps, "steps", 1)
+    each, steps = whole_number(per_caption, "per_caption", 1), _steps(self, steps)
     ids = self.text_encoder.tokenize(captions).repeat_interleave(each, 0).split(_at_a_time(self, batch))
     if generator is not None: seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     with evaluating(self), _bar("drawing", len(ids)*steps, progress) as bar:
@@ -226,8 +228,8 @@ def _drawn(pipe, ids, first, steps, guidance, seed, eta, output_type, callback):
     return images if output_type == "tensor" else [to_pil(x) for x in images]
 
 @patch
-def images(self: Pipeline, captions: list[str] | str, steps: int = 20, guidance: float | None = None, seed: int = 0,
-           batch: int | None = None, eta: float | None = None) -> torch.Tensor:
+def images(self: Pipeline, captions: list[str] | str, steps: int | None = None, guidance: float | None = None,
+           seed: int = 0, batch: int | None = None, eta: float | None = None) -> torch.Tensor:
     "As `text_to_image`, but tensors (b,3,h,w) in [0,1]."
     return self.text_to_image(captions, steps, guidance, seed, batch=batch, eta=eta, output_type="tensor")
 
@@ -238,10 +240,11 @@ Pipeline.__call__ = Pipeline.text_to_image
 def filmstrip(self: Pipeline,
               caption: str,
               frames: int = 6,  # pictures from t=0 to t=1
-              steps: int = 20, guidance: float | None = None, seed: int = 0) -> list[Image.Image]:  # of `images`
+              steps: int | None = None, guidance: float | None = None,
+              seed: int = 0) -> list[Image.Image]:  # of `images`
     "The flow of one caption, decoded at `frames` times from t=0 to t=1: PIL images."
     if not isinstance(caption, str): raise ValueError(f"a film strip is of one caption, got {type(caption).__name__}")
-    steps, frames = whole_number(steps, "steps", 1), whole_number(frames, "frames", 1)
+    steps, frames = _steps(self, steps), whole_number(frames, "frames", 1)
     with evaluating(self):
         features, z = self.encode_text([caption], seed)
         path = self.walk(z, steps, guidance, seed, trajectory=True)[:, 0]

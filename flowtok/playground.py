@@ -25,7 +25,7 @@ from .shapes import BACKGROUNDS, COLOURS, OUTLINES, SIZES, Scene, Shape, Shapes,
 # %% ../nbs/36_playground.ipynb #d3762a36
 def walk(pipe,  # a Pipeline
          z,  # text tokens (b,n,d)
-         steps: int = 20, guidance: float | None = None, seed: int = 0) -> torch.Tensor:
+         steps: int | None = None, guidance: float | None = None, seed: int = 0) -> torch.Tensor:
     "All points of the flow from `z`: (steps+1,b,n,d)."
     return pipe.walk(z, steps, guidance, seed, trajectory=True)
 
@@ -152,13 +152,13 @@ class Desk:
         "What the fields of a panel begin with: these captions of shapes, or as many of the model's own."
         return captions if self.draws_shapes else tuple((2*self.captions)[:len(captions)])
 
-    def show(self, z, features, steps: int, guidance: float | None, seed: int) -> dict:
+    def show(self, z, features, steps: int | None, guidance: float | None, seed: int) -> dict:
         "Picture, filmstrip and map of one flow, from text tokens (1,n,d)."
         path = walk(self.pipe, z, steps, guidance, seed)
         return dict(picture=to_pil(self.pipe.decode(path[-1], features)[0]), map=self.plane.picture([path[:, 0]]),
                     strip=strip(self.pipe, path[:, 0], features))
 
-    def draw(self, caption: str, guidance: float = 1.5, steps: int = 20, seed: int = 0) -> dict:
+    def draw(self, caption: str, guidance: float = 1.5, steps: int | None = None, seed: int = 0) -> dict:
         "As `show`, from a caption."
         features, z = self.pipe.encode_text([caption], seed)
         return self.show(z, features, steps, guidance, seed)
@@ -170,7 +170,7 @@ def draw_panel(desk: Desk) -> Panel:
     caption, = desk.first("a large blue star on white")
     controls = dict(caption=_words(caption, "caption"),
                     guidance=_real(desk.pipe.preset.guidance, 0, 5, "guidance"),
-                    steps=_whole(20, 1, 50, "steps"), seed=_whole(3, 0, 99, "seed"))
+                    steps=_whole(desk.pipe.preset.draw_steps, 1, 50, "steps"), seed=_whole(3, 0, 99, "seed"))
     return Panel(desk.draw, controls, SIDES)
 
 # %% ../nbs/36_playground.ipynb #9c973c07
@@ -200,7 +200,7 @@ def mix_panel(desk: Desk) -> Panel:
     "A picture between two captions."
     def redraw(first, second, share, guidance, seed):
         (features, a), (other, b) = (desk.pipe.encode_text([c], seed) for c in (first, second))
-        return desk.show(torch.lerp(a, b, share), torch.lerp(features, other, share), 20, guidance, seed)
+        return desk.show(torch.lerp(a, b, share), torch.lerp(features, other, share), None, guidance, seed)
     one, two = desk.first("a large red circle in the middle on white", "a large blue square in the middle on white")
     controls = dict(first=_words(one, "from"), second=_words(two, "to"),
                     share=_real(0.5, 0, 1, "share"), guidance=_real(desk.pipe.preset.guidance, 0, 5, "guidance"),
@@ -222,7 +222,7 @@ def token_panel(desk: Desk) -> Panel:
     "Tokens of one caption, some taken from another."
     def redraw(caption, other, taken, where, token, scale, seed):
         (features, a), (_, b) = (desk.pipe.encode_text([c], seed) for c in (caption, other))
-        if where == "before the flow": return desk.show(edited(a, b, taken, token, scale), features, 20, None, seed)
+        if where == "before the flow": return desk.show(edited(a, b, taken, token, scale), features, None, None, seed)
         end, from_other = (walk(desk.pipe, z, seed=seed)[:, 0] for z in (a, b))
         path = torch.cat([end[:-1], edited(end[-1:], from_other[-1:], taken, token, scale)])
         return dict(picture=to_pil(desk.pipe.decode(path[-1:], features)[0]), map=desk.plane.picture([path]),

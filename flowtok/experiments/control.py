@@ -144,9 +144,10 @@ class TrainedModel:
     def __init__(self, pipe: Pipeline): self.pipe = pipe.eval()
 
     @torch.no_grad()
-    def images(self, captions: list[str], steps: int = 20, seed: int = 0, guidance: float | None = None,
+    def images(self, captions: list[str], steps: int | None = None, seed: int = 0, guidance: float | None = None,
                batch: int = 256, eta: float | None = None) -> torch.Tensor:  # of `renewing`; None: the preset's
         pipe, tokenizer, p = self.pipe, self.pipe.image_tokenizer, self.pipe.preset
+        steps = p.draw_steps if steps is None else steps
         text = pipe.text_encoder(pipe.text_encoder.tokenize(captions))
         shape, places, done = tokenizer.latent_mean.shape, range(len(captions)), []
         noise = torch.stack([normal((steps + 1, *shape), generator(seed, "source", i)) for i in places])
