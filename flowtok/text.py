@@ -187,7 +187,7 @@ def size(self: TextEncoder) -> int:
 def unknown_words(self: TextEncoder, text: str) -> list[str]:
     "Words of `text` that the vocabulary lacks."
     known = set(self.vocabulary)
-    words = re.findall(r"[^\W_]+(?:'\w+)?|[^\w\s]+", composed(text).lower())
+    words = re.findall(r"[^\W_]+(?:['’]\w+)?|[^\w\s]+", composed(text).lower())
     return [w for w in words if not set(_words(composed(w))) <= known]
 
 @patch

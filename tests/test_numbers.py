@@ -401,6 +401,16 @@ def test_a_reader_is_refused_where_it_cannot_work():
     with pytest.raises(ValueError, match="without a transformer"): Pipeline(asdict(p), [320, 321])
 
 
+def test_a_preset_says_in_how_many_steps_it_draws():
+    pipe, captions = flowtok.load("nano", device="cpu"), ["a red circle", "a small blue star on white"]
+    assert (preset("small").draw_steps, pipe.preset.draw_steps) == (4, 20)
+    by_steps = {k: pipe.images(captions, steps=k) for k in (3, 20)}
+    assert torch.equal(pipe.images(captions), by_steps[20]) and not torch.equal(by_steps[3], by_steps[20])
+    pipe.preset = replace(pipe.preset, draw_steps=3)
+    assert torch.equal(pipe.images(captions), by_steps[3]) and len(pipe.filmstrip(captions[0], frames=2)) == 2
+    assert len(pipe.walk(pipe.encode_text(captions)[1], trajectory=True)) == 4
+
+
 def test_the_expected_end_is_a_mean_over_lines():
     "Against densities of the normal distribution, in float64."
     g = torch.Generator().manual_seed(0)
