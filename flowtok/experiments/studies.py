@@ -234,6 +234,7 @@ class Watched:
         self.points.append(point | right)
         self.away += time.process_time() - began
 
+# %% ../../nbs/30_studies.ipynb #std0cur2
 def steps_in(seconds: float, variant: dict, seed: int = 0) -> int:
     "How many steps of an idea fit into so many CPU seconds, by the time of thirty."
     def taken(steps):
@@ -316,6 +317,7 @@ class StudyPlan:
         "What tells the picture of a change from the others."
         return _digest(title)[:8] if self.text else f"{list(self.variants).index(title):02}"
 
+# %% ../../nbs/30_studies.ipynb #stu00004
 def _planned(name, steps, seconds):
     "The plan of a study or of a file of ideas; options that cannot be used are refused."
     is_file = str(name).endswith(".py")
@@ -334,6 +336,7 @@ def _planned(name, steps, seconds):
         settings = dict(steps=own if steps is None else whole_number(steps, "steps", 1))
     return StudyPlan(str(name), stem, variants, run, settings, Path(name).read_text("utf-8") if is_file else None)
 
+# %% ../../nbs/30_studies.ipynb #stu00005
 def _trained_row(plan, title, variant, seed):
     "One row and its pictures; a change whose networks cannot be fetched is left out."
     wall, cpu, pictures = time.perf_counter(), time.process_time(), None
