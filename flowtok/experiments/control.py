@@ -222,7 +222,7 @@ EMOJI = {"text is the source, and read": dict(steps=1000),
          "neither": dict(steps=1000, change={"flow_loss.time_mean": -0.25, "flow_loss.time_zero": 0.05,
                                              "train_flow.easy": 0.0})}
 
-def emoji_row(variant: dict, seed: int, steps: int = 8000, samples: int = 500) -> tuple[dict, torch.Tensor]:
+def emoji_row(variant: dict, seed: int, steps: int = 6000, samples: int = 500) -> tuple[dict, torch.Tensor]:
     """Train one method on emoji (notebook 34), with the bundled tokenizer of `flowtok.load("emoji")`; returns the
     shares that its judge gives, of seen pictures and held-out cells in each wording, and eight pictures of cells.
     `steps` are those of the first method, the others have their share."""
