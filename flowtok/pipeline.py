@@ -92,6 +92,8 @@ def save(self: Pipeline, folder: str | Path):
     last = lambda name: name == "config.json"  # which says that the model is whole
     with telling_full(folder), TemporaryDirectory(prefix=".saving-", dir=folder) as beside:
         with redirect_stdout(StringIO()): self.save_pretrained(beside)
+        usual = os.stat(Path(beside)/"config.json").st_mode  # safetensors lets nobody but the owner read its files
+        for name in os.listdir(beside): os.chmod(Path(beside)/name, usual)
         for name in sorted(os.listdir(beside), key=last):
             if name != "README.md" or not (folder/name).exists(): os.replace(Path(beside)/name, folder/name)
 

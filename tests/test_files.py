@@ -437,6 +437,15 @@ def test_going_on_with_nothing_is_said(tmp_path, capsys):
     assert "to go on with: a new one begins" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_others_may_read_weights_as_they_may_read_other_files(tmp_path):
+    before = os.umask(0o022)
+    try: flowtok.load("nano", device="cpu").save(tmp_path/"model")
+    finally: os.umask(before)
+    assert {p.name: oct(p.stat().st_mode & 0o777) for p in (tmp_path/"model").iterdir()} == dict.fromkeys(
+        ("config.json", "model.safetensors", "README.md"), "0o644")
+
+
 # --- files of ideas
 
 def ideas_file(folder, text):
