@@ -33,13 +33,16 @@ def interval(share: float,  # in [0,1]
              z: float = 1.96) -> tuple[float, float]:  # 95 %
     "Wilson's interval of a share: (low, high)."
     if n < 1 or not 0 <= share <= 1:
-        raise ValueError(f"an interval needs a share in [0,1] of at least one sample, got {share} of {n}")
+        raise ValueError(f"an interval needs a share in [0,1] of at least one sample, got "
+                         f"{share} of {n}")
     middle, half = share + z*z/(2*n), z*(share*(1 - share)/n + z*z/(4*n*n))**0.5
     return (middle - half)/(1 + z*z/n), (middle + half)/(1 + z*z/n)
 
 # %% ../nbs/26_benchmarks.ipynb #f4465f48
-def fid(features=None,  # a network from uint8 images (b,3,h,w) to features (b,c); None: Inception, as FID is defined
-        device="cpu"):
+def fid(
+        # a network from uint8 images (b,3,h,w) to features (b,c); None: Inception, as FID is
+        # defined
+        features=None, device="cpu"):
     """A meter of torchmetrics: `update(images, real=...)`, then `compute()`.
     It adds up in float64, which MPS does not have: there it stays on the CPU."""
     from torchmetrics.image.fid import FrechetInceptionDistance
@@ -59,12 +62,14 @@ def evaluate_tokenizer(pipe, images: Images,
                        batch: int = 64, features=None) -> dict:  # of `fid`
     "PSNR in dB, SSIM and rFID of the reconstructions of `images`: a dict."
     from torchmetrics.functional.image import structural_similarity_index_measure as ssim
-    n, batch, start = _how_many(images.data, samples), whole_number(batch, "batch", 1), time.perf_counter()
+    n, batch, start = (_how_many(images.data, samples), whole_number(batch, "batch", 1),
+                       time.perf_counter())
     meter, rows = fid(features, pipe.device), []
     for index in torch.arange(n).split(batch):
         x = images(index).to(pipe.device, pipe.dtype)
         y = _rebuilt(pipe, x, images.data, index)
-        for pictures, real in ((to_bytes(x), True), (y, False)): meter.update(pictures.to(meter.device), real=real)
+        for pictures, real in ((to_bytes(x), True), (y, False)):
+            meter.update(pictures.to(meter.device), real=real)
         y, x = y.float()/255, x.float()
         rows.append((len(index), psnr(y, x).item(), ssim(y, x, data_range=1.0).item()))
     mean = lambda i: round(sum(r[0]*r[i] for r in rows)/n, 4)
@@ -89,20 +94,25 @@ def _rebuilt(pipe, x, data, index):
 
 # %% ../nbs/26_benchmarks.ipynb #1eac86cf
 class ClipScore:
-    "Score of images (b,3,h,w) in [0,1] with their captions by an open_clip model: `score(images, captions)` -> (b,)."
+    """Score of images (b,3,h,w) in [0,1] with their captions by an open_clip model:
+    `score(images, captions)` -> (b,)."""
     def __init__(self, name: str = "ViT-L-14-quickgelu", pretrained: str = "openai", device="cpu"):
         try: self.model = open_clip.create_model(name, pretrained=pretrained, device=device).eval()
         except Exception as e:
-            raise ValueError(f"CLIP {name} ({pretrained}) could not be loaded ({type(e).__name__}): "
-                             "connect once, or leave the metric out") from e
-        self.name, self.tokenize, self.device = f"{name}/{pretrained}", open_clip.get_tokenizer(name), device
+            raise ValueError(f"CLIP {name} ({pretrained}) could not be loaded "
+                             f"({type(e).__name__}): connect once, or leave the metric out") from e
+        self.name, self.tokenize, self.device = f"{name}/{pretrained}", open_clip.get_tokenizer(
+            name), device
 
     @torch.no_grad()
     def __call__(self, images, captions: list[str]) -> torch.Tensor:
         seen = self.model.visual
-        size = seen.image_size if isinstance(seen.image_size, tuple) else (seen.image_size, seen.image_size)
-        x = F.interpolate(as_floats(images.to(self.device)), size=size, mode="bicubic", antialias=True).clamp(0, 1)
-        moments = seen.image_mean or open_clip.OPENAI_DATASET_MEAN, seen.image_std or open_clip.OPENAI_DATASET_STD
+        size = (seen.image_size if isinstance(seen.image_size, tuple) else (seen.image_size,
+                                                                            seen.image_size))
+        x = F.interpolate(as_floats(images.to(self.device)), size=size, mode="bicubic",
+                          antialias=True).clamp(0, 1)
+        moments = (seen.image_mean or open_clip.OPENAI_DATASET_MEAN,
+                   seen.image_std or open_clip.OPENAI_DATASET_STD)
         mean, std = (torch.tensor(v, device=x.device).view(3, 1, 1) for v in moments)
         a = self.model.encode_image((x - mean)/std)
         b = self.model.encode_text(self.tokenize(list(captions)).to(self.device))
@@ -116,7 +126,8 @@ def _scorer(name):
     modules = {"BLEU": ("bleu.bleu", "Bleu"), "METEOR": ("meteor.meteor", "Meteor"),
                "ROUGE-L": ("rouge.rouge", "Rouge"), "CIDEr": ("cider.cider", "Cider"),
                "SPICE": ("spice.spice", "Spice")}
-    if name not in modules: raise ValueError(f"unknown caption metric {name!r}: choose among {', '.join(modules)}")
+    if name not in modules:
+        raise ValueError(f"unknown caption metric {name!r}: choose among {', '.join(modules)}")
     module, cls = modules[name]
     return getattr(importlib.import_module(f"pycocoevalcap.{module}"), cls)()
 
@@ -126,7 +137,8 @@ def _coco_words(table):
     plain = {k: [dict(caption=" ".join(t.split())) for t in texts] for k, texts in table.items()}
     with tempfile.TemporaryFile() as said:
         screen = os.dup(2)
-        os.dup2(said.fileno(), 2)  # the Java program tells its speed on stderr, and why it failed, if it did
+        # the Java program tells its speed on stderr, and why it failed, if it did
+        os.dup2(said.fileno(), 2)
         try: words = PTBTokenizer().tokenize(plain)
         finally:
             os.dup2(screen, 2)
@@ -137,19 +149,20 @@ def _coco_words(table):
         raise ValueError(f"COCO's tokenizer did not answer for every caption: {why[-300:]}")
     return words
 
-# %% ../nbs/26_benchmarks.ipynb #46dc4cf7
+# %% ../nbs/26_benchmarks.ipynb #wrp00012
 def check_caption_metrics(metrics: tuple[str, ...] = CAPTION_METRICS) -> dict:
     "Raise what would keep `caption_metrics` from being computed, before hours of captioning."
     if importlib.util.find_spec("pycocoevalcap") is None:
         raise ValueError("caption metrics need pycocoevalcap: pip install 'flowtok[captions]'")
     if shutil.which("java") is None:
-        raise ValueError("COCO's tokenizer, METEOR and SPICE are Java programs, and there is no java here: "
-                         "install a Java runtime (8 or later)")
+        raise ValueError("COCO's tokenizer, METEOR and SPICE are Java programs, and there is no "
+                         "java here: install a Java runtime (8 or later)")
     try: return {name: _scorer(name) for name in metrics}
     except OSError as e:
-        raise ValueError(f"a metric could not be made ready ({e}): SPICE fetches models of 400 MB the first time; "
-                         "connect once, or leave it out") from e
+        raise ValueError(f"a metric could not be made ready ({e}): SPICE fetches models of 400 MB "
+                         "the first time; connect once, or leave it out") from e
 
+# %% ../nbs/26_benchmarks.ipynb #46dc4cf7
 def caption_metrics(captions: list[str],  # one for each image
                     references: list[list[str]],  # captions by people of each image
                     metrics: tuple[str, ...] = CAPTION_METRICS) -> dict:
@@ -161,29 +174,35 @@ def caption_metrics(captions: list[str],  # one for each image
     if any(isinstance(r, str) or not r for r in references):
         raise ValueError("each image needs a list of references, even when it has only one")
     scorers = check_caption_metrics(metrics)
-    truth, said = _coco_words(dict(enumerate(references))), _coco_words({i: [c] for i, c in enumerate(captions)})
+    truth, said = (_coco_words(dict(enumerate(references))),
+                   _coco_words({i: [c] for i, c in enumerate(captions)}))
     result = {}
     for name, scorer in scorers.items():
         options = dict(verbose=0) if name == "BLEU" else {}
         try: score, _ = scorer.compute_score(truth, said, **options)
         except (subprocess.CalledProcessError, OSError) as e:
             others = tuple(m for m in metrics if m != name)
-            raise ValueError(f"{name} could not be computed ({type(e).__name__}): SPICE fetches models of 400 MB "
+            raise ValueError(f"{name} could not be computed ({type(e).__name__}): SPICE fetches "
+                             f"models of 400 MB "
                              f"the first time; leave it out with metrics={others}") from e
-        result |= {f"BLEU-{i + 1}": float(s) for i, s in enumerate(score)} if name == "BLEU" else {name: float(score)}
+        result |= {f"BLEU-{i + 1}": float(s)
+                   for i, s in enumerate(score)} if name == "BLEU" else {name: float(score)}
     return result
 
 # %% ../nbs/26_benchmarks.ipynb #ed3ea5dd
 KARPATHY = "yerevann/coco-karpathy"
 
-def karpathy_split(split: str = "test",  # "train" (which includes "restval"), "validation" or "test"
+def karpathy_split(
+        split: str = "test",  # "train" (which includes "restval"), "validation" or "test"
                    source: str | Path = KARPATHY,  # a Hub name, or Karpathy's dataset_coco.json
-                   images: str | Path | None = None) -> list[dict]:  # folder of train2014 and val2014, or of all files
+                   # folder of train2014 and val2014, or of all files
+                   images: str | Path | None = None) -> list[dict]:
     """COCO captions in the split of Karpathy:
     a list of dicts with `file`, `captions`, and `path` when a folder of images is given."""
     if split not in ("train", "validation", "test"):
         raise ValueError(f"unknown split {split!r}: choose train, validation or test")
-    rows = _karpathy_file(Path(source), split) if str(source).endswith(".json") else _karpathy_hub(source, split)
+    rows = (_karpathy_file(Path(source), split) if str(source).endswith(".json")
+            else _karpathy_hub(source, split))
     if images is None: return rows
     folder = Path(images).expanduser()
     for row in rows:
@@ -226,17 +245,21 @@ def coco_30k(annotations: str | Path,  # captions_val2014.json
         raise DataError(f"no file {path}: unpack annotations_trainval2014.zip of cocodataset.org "
                         "and name its captions_val2014.json")
     told, texts = json.loads(path.read_text(encoding="utf-8-sig")), defaultdict(list)
-    for a in sorted(told["annotations"], key=lambda a: a["id"]): texts[a["image_id"]].append(a["caption"].strip())
+    for a in sorted(told["annotations"], key=lambda a: a["id"]):
+        texts[a["image_id"]].append(a["caption"].strip())
     draw, files = random.Random(seed), {i["id"]: i["file_name"] for i in told["images"]}
     known = sorted(set(texts) & set(files))
     if len(known) < n:
         raise DataError(f"{path} has {len(known)} captioned images, fewer than the {n} asked for: "
                         "is it that of val2014?")
-    rows = [dict(path=Path(images)/files[i], captions=[draw.choice(texts[i])]) for i in sorted(draw.sample(known, n))]
+    rows = [dict(path=Path(images)/files[i], captions=[draw.choice(texts[i])])
+            for i in sorted(draw.sample(known, n))]
     return _present(rows, images)
 
-# %% ../nbs/26_benchmarks.ipynb #07f9ea21
-def mjhq_30k(folder=None) -> list[dict]:  # with meta_data.json and the unpacked mjhq30k_imgs.zip; None: fetched, 9 GB
+# %% ../nbs/26_benchmarks.ipynb #wrp00013
+def mjhq_30k(
+        # with meta_data.json and the unpacked mjhq30k_imgs.zip; None: fetched, 9 GB
+        folder=None) -> list[dict]:
     "The prompts and images of MJHQ-30K, in the order of their names: a list of dicts."
     folder = Path(folder) if folder is not None else _fetch_mjhq()
     if not (folder/"meta_data.json").is_file():
@@ -246,9 +269,11 @@ def mjhq_30k(folder=None) -> list[dict]:  # with meta_data.json and the unpacked
     found = {p.stem: p for p in folder.rglob("*.jpg")}
     def row(name):
         prompt, category = told[name]["prompt"], told[name]["category"]
-        return dict(path=found.get(name, folder/category/f"{name}.jpg"), captions=[prompt], category=category)
+        return dict(path=found.get(name, folder/category/f"{name}.jpg"), captions=[prompt],
+                    category=category)
     return _present([row(name) for name in sorted(told)], folder)
 
+# %% ../nbs/26_benchmarks.ipynb #07f9ea21
 def _fetch_mjhq():
     "Folder of MJHQ-30K in the Hub's cache."
     from huggingface_hub import hf_hub_download
@@ -265,7 +290,8 @@ def _fetch_mjhq():
 
 def _present(rows, folder):
     missing = next((r["path"] for r in rows if not r["path"].exists()), None)
-    if missing is not None: raise DataError(f"no file {missing}: is {folder} the folder of these images, unpacked?")
+    if missing is not None:
+        raise DataError(f"no file {missing}: is {folder} the folder of these images, unpacked?")
     return rows
 
 def _captioned(rows, size):
@@ -277,29 +303,33 @@ def _captioned(rows, size):
 METRICS, KNOWN = ("fid", "clip"), ("coco-30k", "mjhq-30k", "karpathy")
 
 def open_benchmark(data: str | Path, size: int, seed: int = 0, samples: int | None = None,
-                   caption_column: str | None = None, split: str | None = None, max_broken: float | None = None):
-    """The data set that `data` names: `coco-30k:FOLDER`, `karpathy:FOLDER` (the test split, with COCO's images),
-    `mjhq-30k` (perhaps `:FOLDER`), or anything that `open_data` reads."""
+                   caption_column: str | None = None, split: str | None = None,
+                   max_broken: float | None = None):
+    """The data set that `data` names: `coco-30k:FOLDER`, `karpathy:FOLDER` (the test split, with
+    COCO's images), `mjhq-30k` (perhaps `:FOLDER`), or anything that `open_data` reads."""
     name, _, folder = str(data).partition(":")
     folder = str(Path(folder).expanduser()) if folder else None
     options = dict(caption_column=caption_column, split=split, max_broken=max_broken)
     unused = [k for k, v in options.items() if v is not None] if name in KNOWN else []
-    if unused: raise DataError(f"--{unused[0].replace('_', '-')} means nothing for {name}: leave it out")
+    if unused:
+        raise DataError(f"--{unused[0].replace('_', '-')} means nothing for {name}: leave it out")
     if name == "mjhq-30k": return _captioned(mjhq_30k(folder), size)
     if name in KNOWN and not folder:
-        raise DataError("COCO is not fetched by itself: unpack its images and annotations into one folder, "
-                        f"and name it, {name}:FOLDER")
+        raise DataError("COCO is not fetched by itself: unpack its images and annotations into one "
+                        f"folder, and name it, {name}:FOLDER")
     if name == "coco-30k":
-        annotations, images = Path(folder)/"annotations"/"captions_val2014.json", Path(folder)/"val2014"
+        annotations, images = Path(folder)/"annotations"/"captions_val2014.json", Path(
+            folder)/"val2014"
         return _captioned(coco_30k(annotations, images, samples or 30_000, seed), size)
     if name == "karpathy": return _captioned(karpathy_split(images=folder), size)
     return open_data(data, size, **options)
 
 # %% ../nbs/26_benchmarks.ipynb #ben00001
-def draw_all(pipe, data, n: int, out: str | Path, steps: int = 20, guidance: float | None = None, seed: int = 0,
+def draw_all(pipe, data, n: int, out: str | Path, steps: int = 20, guidance: float | None = None,
+             seed: int = 0,
              block: int = 64, progress: bool = True) -> tuple[list[Path], float | None]:
-    """Draw the first caption of each of `n` items into `out`/IMAGE.png, as far as it has not been done;
-    returns the paths, and images per second of what was drawn now, or None."""
+    """Draw the first caption of each of `n` items into `out`/IMAGE.png, as far as it has not been
+    done; returns the paths, and images per second of what was drawn now, or None."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     paths, count, seconds = [out/f"{i:06}.png" for i in range(n)], 0, 0.0
@@ -318,10 +348,12 @@ def _save_picture(x, path):
 def _read(paths): return torch.stack([to_tensor(Image.open(p)) for p in paths])
 
 # %% ../nbs/26_benchmarks.ipynb #745c5481
-def make_metrics(metrics: tuple[str, ...], features=None, clip: ClipScore | None = None, device="cpu") -> tuple:
+def make_metrics(metrics: tuple[str, ...], features=None, clip: ClipScore | None = None,
+                 device="cpu") -> tuple:
     "What measures: a meter of FID and a `ClipScore`, or None for what is not among `metrics`."
     unknown = [m for m in metrics if m not in METRICS]
-    if unknown: raise ValueError(f"unknown metric {unknown[0]!r}: choose among {', '.join(METRICS)}")
+    if unknown:
+        raise ValueError(f"unknown metric {unknown[0]!r}: choose among {', '.join(METRICS)}")
     meter = fid(features, device) if "fid" in metrics else None
     return meter, clip or ClipScore(device=device) if "clip" in metrics else None
 
@@ -330,36 +362,44 @@ def compare_sets(data, paths: list[Path], meter, clip: ClipScore | None, batch: 
                  progress: bool = True) -> dict:
     "FID of drawn pictures against the images of `data`, and their mean CLIPScore: a dict."
     scores = []
-    for index in tqdm(torch.arange(len(paths)).split(batch), desc="comparing", disable=not progress, mininterval=1.0):
+    for index in tqdm(torch.arange(len(paths)).split(batch), desc="comparing", disable=not progress,
+                      mininterval=1.0):
         y = _read([paths[i] for i in index])
         if meter:
-            meter.update(to_bytes(torch.stack([data[int(i)]["image"] for i in index])).to(meter.device), real=True)
+            meter.update(to_bytes(torch.stack([data[int(i)]["image"]
+                                               for i in index])).to(meter.device), real=True)
             meter.update(to_bytes(y).to(meter.device), real=False)
         if clip: scores.append(clip(y, [data.texts(int(i))[0] for i in index]))
     found = dict(fid=round(meter.compute().item(), 4)) if meter else {}
     return found | (dict(clip=round(torch.cat(scores).mean().item(), 4)) if clip else {})
 
 # %% ../nbs/26_benchmarks.ipynb #b4f865db
-def benchmark(pipe, data: str | Path, out: str | Path,  # pipeline, data set (as for `open_benchmark`), folder
+def benchmark(pipe, data: str | Path,
+              out: str | Path,  # pipeline, data set (as for `open_benchmark`), folder
               samples: int | None = None,  # None: all
-              steps: int = 20, guidance: float | None = None, seed: int = 0, metrics: tuple[str, ...] = METRICS,
+              steps: int = 20, guidance: float | None = None, seed: int = 0,
+              metrics: tuple[str, ...] = METRICS,
               features=None, clip: ClipScore | None = None, block: int = 64, progress: bool = True,
               caption_column: str | None = None, split: str | None = None,  # of `open_data`
               max_broken: float | None = None) -> dict:  # of `open_data`
     "Draw, compare, and write `benchmark.json` and `benchmark.md` into `out`; returns the report."
     size, out = pipe.preset.tokenizer.image_size, Path(out)
-    seed, steps, block = whole_number(seed), whole_number(steps, "steps", 1), whole_number(block, "block", 1)
+    seed, steps, block = (whole_number(seed), whole_number(steps, "steps", 1),
+                          whole_number(block, "block", 1))
     if samples is not None: samples = whole_number(samples, "samples", 1)
     images = open_benchmark(data, size, seed, samples, caption_column, split, max_broken)
     n = _how_many(images, samples)
     guidance = pipe.preset.guidance if guidance is None else finite_number(guidance, "guidance")
-    protocol = dict(data=_title(data), samples=n, size=size, seed=seed, resize="centre square, bicubic",
+    protocol = dict(data=_title(data), samples=n, size=size, seed=seed,
+                    resize="centre square, bicubic",
                     captions="the first of each image", block=block, content=images.fingerprint())
-    settings = protocol | dict(model=pipe.preset.name, weights=weights_digest(pipe), steps=steps, guidance=guidance,
-                               grid=pipe.preset.grid)
-    meter, scorer = make_metrics(metrics, features, clip, pipe.device)  # a network may be out of reach: first of all
+    settings = protocol | dict(model=pipe.preset.name, weights=weights_digest(pipe), steps=steps,
+                               guidance=guidance, grid=pipe.preset.grid)
+    # a network may be out of reach: first of all
+    meter, scorer = make_metrics(metrics, features, clip, pipe.device)
     with alone(out), plain_torch():
-        return _benchmark(pipe, images, n, out, protocol, settings, meter, scorer, features, progress)
+        return _benchmark(pipe, images, n, out, protocol, settings, meter, scorer, features,
+                          progress)
 
 # %% ../nbs/26_benchmarks.ipynb #ben00002
 def _benchmark(pipe, images, n, out, protocol, settings, meter, scorer, features, progress):
@@ -368,10 +408,12 @@ def _benchmark(pipe, images, n, out, protocol, settings, meter, scorer, features
     steps, guidance, seed, block = (settings[k] for k in ("steps", "guidance", "seed", "block"))
     begun = time.perf_counter()
     paths, rate = draw_all(pipe, images, n, out/"drawn", steps, guidance, seed, block, progress)
-    before = json.loads((out/"benchmark.json").read_text(encoding="utf-8")) if (out/"benchmark.json").exists() else {}
+    before = json.loads((out/"benchmark.json").read_text(encoding="utf-8")) if (
+        out/"benchmark.json").exists() else {}
     protocol |= dict(fid=type(features).__name__ if features else "Inception") if meter else {}
     protocol |= dict(clip=scorer.name) if scorer else {}
-    report = settings | dict(protocol=protocol) | compare_sets(images, paths, meter, scorer, progress=progress)
+    report = (settings | dict(protocol=protocol) | compare_sets(images, paths, meter, scorer,
+                                                                progress=progress))
     report |= dict(images_per_second=rate or before.get("images_per_second"),
                    record=run_record(seed, round(time.perf_counter() - begun, 1)))
     write_json(out/"benchmark.json", report)
@@ -384,14 +426,14 @@ def _title(data):
     name = str(data).partition(":")[0]
     return name if name in KNOWN else str(data)
 
-# %% ../nbs/26_benchmarks.ipynb #b7858464
+# %% ../nbs/26_benchmarks.ipynb #wrp00014
 def _same_settings(out, settings):
     "Note what is drawn in `out`, or check that it is this."
     out.mkdir(parents=True, exist_ok=True)
     file, now = out/"settings.json", json.loads(json.dumps(settings))
     if not file.exists() and any((out/"drawn").glob("*.png")):
-        raise ValueError(f"{out} holds pictures without the settings.json that tells whose they are: "
-                         "choose another folder with --out")
+        raise ValueError(f"{out} holds pictures without the settings.json that tells whose they "
+                         "are: choose another folder with --out")
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
     if "preset" in before or "protocol" not in before and "steps" not in before:
         raise ValueError(f"{out} holds something else than a measurement, a training perhaps: "
@@ -399,9 +441,11 @@ def _same_settings(out, settings):
     shared = [k for k in now if k in before]
     if other := difference({k: before[k] for k in shared}, {k: now[k] for k in shared}):
         what, _, values = other.partition(" ")
-        raise ValueError(f"{out} holds pictures of another {what} ({values}): choose another folder with --out")
+        raise ValueError(f"{out} holds pictures of another {what} ({values}): choose another "
+                         f"folder with --out")
     write_json(file, settings)
 
+# %% ../nbs/26_benchmarks.ipynb #b7858464
 def comparison(files: list[str | Path]) -> str:  # `benchmark.json` of several runs
     "A Markdown table of them; runs of different protocols do not fit into one."
     reports = [json.loads(Path(f).read_text(encoding="utf-8")) for f in files]
@@ -410,8 +454,8 @@ def comparison(files: list[str | Path]) -> str:  # `benchmark.json` of several r
         theirs = r["protocol"]  # one may have a FID that the other lacks
         what = next((k for k in theirs if k in p and theirs[k] != p[k]), None)
         if what is not None:
-            raise ValueError(f"{f} has another {what} ({theirs[what]}) than {files[0]} ({p[what]}): "
-                             "numbers of different protocols cannot be compared")
+            raise ValueError(f"{f} has another {what} ({theirs[what]}) than {files[0]} "
+                             f"({p[what]}): numbers of different protocols cannot be compared")
     lines = [f"{p['data']}, {p['samples']:,} samples at {p['size']} pixels, seed {p['seed']}", "",
              "| model | weights | steps | guidance | FID | CLIPScore | images/s | hardware |",
              "|---|---|---|---|---|---|---|---|"]
@@ -421,10 +465,10 @@ def _report_row(r):
     "A row of the table of `comparison`."
     h = r["record"]["hardware"]
     where = h["gpu"] or f"{h['cores']} cores {h['machine']}"
-    return (f"| {r['model']} | {r['weights'][:8]} | {r['steps']} | {r['guidance']} | {r.get('fid', '-')} "
-            f"| {r.get('clip', '-')} | {r['images_per_second']} | {where} |")
+    return (f"| {r['model']} | {r['weights'][:8]} | {r['steps']} | {r['guidance']} | "
+            f"{r.get('fid', '-')} | {r.get('clip', '-')} | {r['images_per_second']} | {where} |")
 
-# %% ../nbs/26_benchmarks.ipynb #e4d6864f
+# %% ../nbs/26_benchmarks.ipynb #wrp00015
 def caption_benchmark(pipe, data: str | Path, out: str | Path, samples: int | None = None,
                       steps: int | None = None,  # Euler steps; None takes the preset's
                       seed: int = 0, batch: int = 64, metrics: tuple[str, ...] = CAPTION_METRICS,
@@ -435,32 +479,40 @@ def caption_benchmark(pipe, data: str | Path, out: str | Path, samples: int | No
     writes `captions-benchmark.json` into `out`; returns the report."""
     check_caption_metrics(metrics)
     if pipe.captioner is None:
-        raise ValueError(f"{pipe.preset.name} has no captioner: train it with --direction both or i2t")
+        raise ValueError(f"{pipe.preset.name} has no captioner: train it with --direction both "
+                         f"or i2t")
     size, out = pipe.preset.tokenizer.image_size, Path(out)
     steps = whole_number(pipe.preset.caption_steps if steps is None else steps, "steps", 1)
     seed, batch = whole_number(seed), whole_number(batch, "batch", 1)
     if samples is not None: samples = whole_number(samples, "samples", 1)
     images = open_benchmark(data, size, seed, samples, caption_column, split, max_broken)
     with alone(out), plain_torch():
-        return _caption_benchmark(pipe, images, data, out, samples, steps, seed, batch, metrics, progress)
+        return _caption_benchmark(pipe, images, data, out, samples, steps, seed, batch, metrics,
+                                  progress)
 
+# %% ../nbs/26_benchmarks.ipynb #e4d6864f
 def _caption_benchmark(pipe, images, data, out, samples, steps, seed, batch, metrics, progress):
     "As `caption_benchmark`, in a folder that is ours."
     size = pipe.preset.tokenizer.image_size
     n, file = len(images) if samples is None else min(samples, len(images)), out/"said.json"
-    protocol = dict(data=_title(data), samples=n, size=size, seed=seed, content=images.fingerprint())
+    protocol = dict(data=_title(data), samples=n, size=size, seed=seed,
+                    content=images.fingerprint())
     settings = dict(protocol=protocol, weights=weights_digest(pipe), steps=steps, words="likeliest")
     settings = json.loads(json.dumps(settings))
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else dict(settings=settings, said=[])
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else dict(
+        settings=settings, said=[])
     if kept["settings"] != settings:
         raise ValueError(f"{file} holds captions of another model or protocol "
-                         f"({difference(kept['settings'], settings)}): choose another folder with --out")
+                         f"({difference(kept['settings'], settings)}): choose another folder "
+                         f"with --out")
     said, begun = kept["said"], time.perf_counter()
-    for k in tqdm(range(len(said), n, batch), desc="captioning", disable=not progress, mininterval=1.0):
+    for k in tqdm(range(len(said), n, batch), desc="captioning", disable=not progress,
+                  mininterval=1.0):
         part = [images[i]["image"] for i in range(k, min(n, k + batch))]
         said += pipe.image_to_text(part, steps, seed=(seed, k//batch))
         write_json(file, dict(settings=settings, said=said))
     scores = caption_metrics(said, [list(images.texts(i)) for i in range(n)], metrics)
-    report = settings | scores | dict(record=run_record(seed, round(time.perf_counter() - begun, 1)))
+    report = (settings | scores
+              | dict(record=run_record(seed, round(time.perf_counter() - begun, 1))))
     write_json(out/"captions-benchmark.json", report)
     return report

@@ -32,9 +32,11 @@ def _is_blank(text):
     return all(kind[0] == "Z" or kind in ("Cc", "Cf") for kind in kinds)
 
 def captions_of(value,  # a text, a list of texts, a dict of a JSON file, or bytes in UTF-8
-                where) -> list[str]:  # the place, for errors: a string, or a function that makes one
+                # the place, for errors: a string, or a function that makes one
+                where) -> list[str]:
     "Captions of one row as a list of strings; what is no text is an error."
-    def wrong(what, mend="give it a text or take the row out"): raise DataError(f"{what} in {_told(where)}: {mend}")
+    def wrong(what, mend="give it a text or take the row out"):
+        raise DataError(f"{what} in {_told(where)}: {mend}")
     if isinstance(value, bytes):
         try: value = value.decode("utf-8-sig")
         except UnicodeDecodeError: wrong("a caption that is not UTF-8", "save it as UTF-8")
@@ -50,7 +52,8 @@ def captions_of(value,  # a text, a list of texts, a dict of a JSON file, or byt
         if not isinstance(t, str):
             wrong(f"a caption that is no text but {str(t)[:40]} ({type(t).__name__})",
                   "write it as a text, or name the column of the captions with --caption-column")
-        if any("\ud800" <= c <= "\udfff" for c in t): wrong("a caption with half a character (a surrogate)")
+        if any("\ud800" <= c <= "\udfff" for c in t):
+            wrong("a caption with half a character (a surrogate)")
     if not texts: wrong("empty caption")
     return [t.lstrip("\ufeff").strip() for t in texts]
 
@@ -71,7 +74,8 @@ def _tensor_image(x):
     return to_pil(x)
 
 def _picture(source, size):
-    """Any kind of image as a PIL image in RGB over white, as viewers show it; a JPEG file that is far larger than
+    """Any kind of image as a PIL image in RGB over white, as viewers show it; a JPEG file that is
+    far larger than
     `size` is decoded at a half, a quarter or an eighth, and still at twice `size` or more."""
     if torch.is_tensor(source): return _tensor_image(source)
     if isinstance(source, np.ndarray): source = _array_image(source)
@@ -84,12 +88,19 @@ def _picture(source, size):
     return flat(source)
 
 # %% ../nbs/21_captioned.ipynb #0f1ce5a7
-def open_image(source,  # a path, open file, PIL image, array (h,w,3) of bytes, or tensor (3,h,w) of bytes or in [0,1]
+def open_image(
+        # a path, open file, PIL image, array (h,w,3) of bytes, or tensor (3,h,w) of bytes or in
+        # [0,1]
+        source,
                size: int,  # pixels a side of the result
                name=None,  # what errors call it: a string, or a function that makes one
-               centre=(0.5, 0.5)) -> Image.Image:  # where the square lies in what is left over, (x, y) in [0,1]
-    "The largest square of an image, the central one unless told otherwise, in RGB over white, resized."
-    def label(): return _told(name) if name else Path(source).name if isinstance(source, (str, Path)) else "an image"
+               # where the square lies in what is left over, (x, y) in [0,1]
+               centre=(0.5, 0.5)) -> Image.Image:
+    """The largest square of an image, the central one unless told otherwise, in RGB over white,
+    resized."""
+    def label():
+        return (_told(name) if name else Path(source).name if isinstance(source, (str, Path))
+                else "an image")
     def fails(why, mend="repair it or take it out"):
         return DataError(f"{label()} is not a readable image ({why}): {mend}")
     try: picture = _picture(source, size)
@@ -103,10 +114,13 @@ def open_image(source,  # a path, open file, PIL image, array (h,w,3) of bytes, 
 # %% ../nbs/21_captioned.ipynb #cap0opn1
 def open_images_at(size: int,  # pixels a side of the results
                    sources: list) -> torch.Tensor:  # of any kind that `open_image` takes
-    "All of them as a tensor (b,3,size,size) in [0,1]; files are decoded by a thread for each core, eight at most."
+    """All of them as a tensor (b,3,size,size) in [0,1];
+    files are decoded by a thread for each core, eight at most."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        is_file = [isinstance(s, (str, Path)) for s in sources]  # an open PIL image may stand in the list twice
-        found = [pool.submit(open_image, s, size) if f else open_image(s, size) for s, f in zip(sources, is_file)]
+        # an open PIL image may stand in the list twice
+        is_file = [isinstance(s, (str, Path)) for s in sources]
+        found = [pool.submit(open_image, s, size) if f else open_image(s, size)
+                 for s, f in zip(sources, is_file)]
         return torch.stack([to_tensor(x.result() if isinstance(x, Future) else x) for x in found])
 
 # %% ../nbs/21_captioned.ipynb #77771085
@@ -127,7 +141,8 @@ class CaptionedImages(Dataset):
                  captions: list[list[str]],  # of each image
                  size: int,  # pixels a side
                  name=None):  # of image `i`, for errors: a function; None: that of its file
-        if len(sources) == 0: raise DataError("the data set is empty: give at least one image with a caption")
+        if len(sources) == 0:
+            raise DataError("the data set is empty: give at least one image with a caption")
         self.sources, self.captions, self.size = sources, captions, size
         self._name = name or (lambda i: Path(sources[i]).name)
 
@@ -153,12 +168,14 @@ class CaptionedImages(Dataset):
 
     def fingerprint(self) -> dict:
         "What tells these captions and these images from others: a dict."
-        return dict(captions=digest(t for texts in self.captions for t in (str(len(texts)), *texts)),
+        return dict(captions=digest(t for texts in self.captions
+                                    for t in (str(len(texts)), *texts)),
                     images=digest(map(_content, self.sources)))
 
 # %% ../nbs/21_captioned.ipynb #dat00006
 def _content(source):
-    "Digest of the bytes of an image, a path or the bytes themselves; of a file that is gone, a word."
+    """Digest of the bytes of an image, a path or the bytes themselves;
+    of a file that is gone, a word."""
     if isinstance(source, bytes): return hashlib.sha256(source).digest()
     try:
         with open(source, "rb") as f: return hashlib.file_digest(f, "sha256").digest()
@@ -189,7 +206,8 @@ def _read_rows(file):
     for k, line in enumerate(lines, 1):
         try: line.decode("utf-8")
         except UnicodeDecodeError:
-            raise DataError(f"line {k} of {file.name} is not UTF-8: save the file as UTF-8") from None
+            raise DataError(
+                f"line {k} of {file.name} is not UTF-8: save the file as UTF-8") from None
     text = b"".join(lines).decode("utf-8")
     yield from _csv_rows(file, text) if file.suffix.lower() == ".csv" else _json_rows(file, text)
 
@@ -199,9 +217,11 @@ def _json_rows(file, text):
         if not line.strip(): continue
         try: row = json.loads(line)
         except (ValueError, RecursionError) as e:
-            raise DataError(f"line {k} of {file.name} is no JSON ({e}): mend it or take it out") from None
+            raise DataError(
+                f"line {k} of {file.name} is no JSON ({e}): mend it or take it out") from None
         if not isinstance(row, dict):
-            raise DataError(f"line {k} of {file.name} is no JSON object: write {{\"file_name\": ..., \"text\": ...}}")
+            raise DataError(f"line {k} of {file.name} is no JSON object: write {{\"file_name\": "
+                            f"..., \"text\": ...}}")
         yield k, row
 
 def _csv_rows(file, text):
@@ -210,24 +230,28 @@ def _csv_rows(file, text):
     except csv.Error as e:
         raise DataError(f"line {table.line_num} of {file.name} cannot be read ({e}): "
                         "is a quotation mark missing?") from None
-    if len(set(names)) < len(names): raise DataError(f"{file.name} has two columns of one name: {', '.join(names)}")
+    if len(set(names)) < len(names):
+        raise DataError(f"{file.name} has two columns of one name: {', '.join(names)}")
     for line, row in rows:
         if None in row or None in row.values():
-            raise DataError(f"line {line} of {file.name} has another number of fields than the first line: "
-                            "put a text with commas between quotation marks")
+            raise DataError(f"line {line} of {file.name} has another number of fields than the "
+                            "first line: put a text with commas between quotation marks")
         yield line, row
 
 # %% ../nbs/21_captioned.ipynb #dat00003
 def _row_image(file, name, where):
     "The path of the image called `name` in a row of the metadata `file`."
-    if not isinstance(name, str) or not name.strip(): raise DataError(f"no file_name in {where}: name its image")
+    if not isinstance(name, str) or not name.strip():
+        raise DataError(f"no file_name in {where}: name its image")
     pure = PurePosixPath(name.replace("\\", "/"))
     if pure.is_absolute() or PureWindowsPath(name).drive or ".." in pure.parts:
-        raise DataError(f"file_name {name!r} in {where} leaves the folder: write it relative to {file.name}")
+        raise DataError(f"file_name {name!r} in {where} leaves the folder: write it relative to "
+                        f"{file.name}")
     tries = (name, pure, *(unicodedata.normalize(form, str(pure)) for form in ("NFC", "NFD")))
     found = next((file.parent/t for t in tries if (file.parent/t).is_file()), None)
     if found is None:
-        raise DataError(f"no file {name} beside {file.name}, which {where} names: put it there or take the row out")
+        raise DataError(f"no file {name} beside {file.name}, which {where} names: put it there "
+                        f"or take the row out")
     return found
 
 def _caption_column(names, given, where):
@@ -235,8 +259,8 @@ def _caption_column(names, given, where):
     wanted = (given,) if given else (*CAPTION_COLUMNS, "txt", "json")
     found = [c for c in wanted if c in names]
     if not found:
-        raise DataError(f"no caption column {' or '.join(wanted[:2])} in {where}: found {', '.join(names)}; "
-                        "name yours with --caption-column")
+        raise DataError(f"no caption column {' or '.join(wanted[:2])} in {where}: found "
+                        f"{', '.join(names)}; name yours with --caption-column")
     if set(CAPTION_COLUMNS) <= set(found):
         warnings.warn(f"{where} has two columns of captions: text is read, and caption left out "
                       "(--caption-column chooses)", stacklevel=2)
@@ -253,7 +277,8 @@ def _rows_of(file, caption_column):
     for k, row in rows:
         where = f"line {k} of {file.name} ({row.get('file_name')})"
         value = row.get(column)
-        if file.suffix.lower() == ".csv" and _NUMBER.fullmatch(value.strip()):  # a CSV file does not say what is a text
+        # a CSV file does not say what is a text
+        if file.suffix.lower() == ".csv" and _NUMBER.fullmatch(value.strip()):
             raise DataError(f"a caption that is no text but the number {value.strip()} in {where}: "
                             "name the column of the captions with --caption-column, "
                             "or write it in a metadata.jsonl, between quotation marks")
@@ -262,26 +287,32 @@ def _rows_of(file, caption_column):
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?")
 
 # %% ../nbs/21_captioned.ipynb #dat00004
-SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test", "validation": "validation",
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test",
+               "validation": "validation",
                "valid": "validation", "val": "validation", "dev": "validation"}
 
 def _split_of_folder(items, folder, split):
     """The items of `split`, when the folder has one subfolder for each split; else all of them.
     Whatever is left out is said."""
     inside = [p.relative_to(folder).parts[:-1] for p, _ in items]
-    shared = len(os.path.commonprefix(inside)) if len(set(inside)) > 1 else max(0, len(inside[0]) - 1)
+    shared = (len(os.path.commonprefix(inside)) if len(set(inside)) > 1
+              else max(0, len(inside[0]) - 1))
     tops = [parts[shared] if len(parts) > shared else None for parts in inside]
-    if not all(t and t.lower() in SPLIT_NAMES for t in tops) or len(set(tops)) < 2 and split is None:
+    if not all(t and t.lower() in SPLIT_NAMES
+               for t in tops) or len(set(tops)) < 2 and split is None:
         if split not in (None, "train"):
-            raise DataError(f"{folder} has no folder for the split {split}: leave it out to read all pictures")
+            raise DataError(f"{folder} has no folder for the split {split}: leave it out to read "
+                            f"all pictures")
         return items
-    kept = [item for item, t in zip(items, tops) if SPLIT_NAMES[t.lower()] == SPLIT_NAMES.get(split or "train", split)]
+    kept = [item for item, t in zip(items, tops) if SPLIT_NAMES[t.lower()]
+            == SPLIT_NAMES.get(split or "train", split)]
     if not kept:
-        raise DataError(f"{folder} has no split {split or 'train'}: choose among {', '.join(sorted(set(tops)))}")
+        raise DataError(f"{folder} has no split {split or 'train'}: choose among "
+                        f"{', '.join(sorted(set(tops)))}")
     if len(kept) < len(items):
-        warnings.warn(f"read {len(kept)} pictures of the split {split or 'train'} of {folder}, left out "
-                      f"{len(items) - len(kept)} of the others ({', '.join(sorted(set(tops)))}): choose with split",
-                      stacklevel=3)
+        warnings.warn(f"read {len(kept)} pictures of the split {split or 'train'} of {folder}, "
+                      f"left out {len(items) - len(kept)} of the others "
+                      f"({', '.join(sorted(set(tops)))}): choose with split", stacklevel=3)
     return kept
 
 # %% ../nbs/21_captioned.ipynb #cap00003
@@ -295,7 +326,8 @@ def open_folder(folder: str | Path, size: int, caption_column: str | None = None
     tables = [f for f in files if f.name.lower() in METADATA]
     pictures = {f for f in files if f.suffix.lower() in ENDINGS}
     if not tables:
-        raise DataError(f"no captions in {folder} ({len(pictures)} pictures): put a metadata.jsonl beside them, "
+        raise DataError(f"no captions in {folder} ({len(pictures)} pictures): put a "
+                        f"metadata.jsonl beside them, "
                         "with a line {\"file_name\": ..., \"text\": ...} for each; "
                         "without it there is no caption column")
     twice = next((t.parent for t, u in zip(tables, tables[1:]) if t.parent == u.parent), None)
@@ -305,11 +337,13 @@ def open_folder(folder: str | Path, size: int, caption_column: str | None = None
     unnamed = sorted(pictures - {p for p, _ in items})
     if unnamed:
         warnings.warn(f"left out {len(unnamed)} of {len(pictures)} pictures in {folder} "
-                      f"that no row of a metadata file names: {', '.join(p.name for p in unnamed[:3])}", stacklevel=2)
-    items = _split_of_folder(sorted(items, key=lambda item: str(item[0].relative_to(folder))), folder, split)
+                      f"that no row of a metadata file names: "
+                      f"{', '.join(p.name for p in unnamed[:3])}", stacklevel=2)
+    items = _split_of_folder(sorted(items, key=lambda item: str(item[0].relative_to(folder))),
+                             folder, split)
     return CaptionedImages([p for p, _ in items], [texts for _, texts in items], size)
 
-# %% ../nbs/21_captioned.ipynb #9b68661e
+# %% ../nbs/21_captioned.ipynb #wrp00007
 class _Column:
     "Images of a table, not decoded: bytes or paths."
     def __init__(self, rows, column):
@@ -317,7 +351,8 @@ class _Column:
         self.column = column
         try: self.rows = rows.cast_column(column, ImageColumn(decode=False)).select_columns(column)
         except Exception as e:
-            raise DataError(f"column {column} of the data set holds no images ({type(e).__name__})") from None
+            raise DataError(
+                f"column {column} of the data set holds no images ({type(e).__name__})") from None
 
     def __len__(self): return len(self.rows)
 
@@ -327,7 +362,8 @@ class _Column:
         return stored.get("bytes") or stored["path"]
 
     def __iter__(self):
-        "What tells these images from others without reading all of them: their bytes in all, and 64 of them."
+        """What tells these images from others without reading all of them:
+        their bytes in all, and 64 of them."""
         yield f"{len(self)} images of {self.rows.data.nbytes} bytes".encode()
         for i in range(0, len(self), -(-len(self)//64)): yield self[i]
 
@@ -335,20 +371,25 @@ class _Column:
         path = (self.rows[i][self.column] or {}).get("path")
         return Path(path).name if path else f"row {i}"
 
+# %% ../nbs/21_captioned.ipynb #9b68661e
 def from_table(rows,  # a map-style datasets.Dataset
                size: int,  # pixels a side
                caption_column: str | None = None) -> CaptionedImages:  # None: `text` or `caption`
     "Its captioned images; no image is read before it is asked for."
-    if len(rows) == 0: raise DataError("the data set is empty: give at least one image with a caption")
-    column = next((c for c in ("image", "jpg", "png", "webp", "jpeg") if c in rows.column_names), None)
+    if len(rows) == 0:
+        raise DataError("the data set is empty: give at least one image with a caption")
+    column = next((c for c in ("image", "jpg", "png", "webp", "jpeg") if c in rows.column_names),
+                  None)
     if column is None: raise DataError(f"no image column: found {', '.join(rows.column_names)}")
     named = _caption_column(rows.column_names, caption_column, "the data set")
     images = _Column(rows, column)
-    captions = [captions_of(v, lambda: f"row {i} ({images.name(i)})") for i, v in enumerate(rows[named])]
+    captions = [captions_of(v, lambda: f"row {i} ({images.name(i)})")
+                for i, v in enumerate(rows[named])]
     return CaptionedImages(images, captions, size, images.name)
 
 # %% ../nbs/21_captioned.ipynb #dat00005
-def from_hub(source: str | Path, split: str, size: int, caption_column: str | None) -> CaptionedImages:
+def from_hub(source: str | Path, split: str, size: int,
+             caption_column: str | None) -> CaptionedImages:
     "Captioned images of a data set on the Hub."
     from datasets import load_dataset
     try: sets = load_dataset(str(source))
@@ -356,10 +397,12 @@ def from_hub(source: str | Path, split: str, size: int, caption_column: str | No
         why = f"{type(e).__name__}: {' '.join(str(e).split())[:300]}"
         raise DataError(f"no data set {str(source)!r}: neither a folder, nor tar files, "
                         f"nor a name that could be read on the Hub ({why})") from None
-    if not isinstance(sets, dict): raise DataError(f"{source} is no data set with splits, but {type(sets).__name__}")
-    if split not in sets: raise DataError(f"{source} has no split {split}: choose among {', '.join(sets)}")
+    if not isinstance(sets, dict):
+        raise DataError(f"{source} is no data set with splits, but {type(sets).__name__}")
+    if split not in sets:
+        raise DataError(f"{source} has no split {split}: choose among {', '.join(sets)}")
     others = [f"{name} ({len(rows)})" for name, rows in sets.items() if name != split]
     if others:
-        warnings.warn(f"reading split {split} of {source} ({len(sets[split])}), left out: {', '.join(others)}",
-                      stacklevel=3)
+        warnings.warn(f"reading split {split} of {source} ({len(sets[split])}), left out: "
+                      f"{', '.join(others)}", stacklevel=3)
     return from_table(sets[split], size, caption_column)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
 
 from .core import gather, rand
@@ -28,7 +29,8 @@ def ids_to_text(ids: torch.Tensor) -> list[str]:  # CLIP token ids (b,n)
     for row in ids.tolist():
         row = row[:row.index(49407)] if 49407 in row else row
         text = bpe().decode([i for i in row if i not in (0, 49406)])
-        texts.append(re.sub(r" ([,.;:!?]|'(?:s|t|re|ve|m|ll|d)\b)", r"\1", html.unescape(text)).strip())
+        texts.append(re.sub(r" ([,.;:!?]|'(?:s|t|re|ve|m|ll|d)\b)", r"\1",
+                            html.unescape(text)).strip())
     return texts
 
 # %% ../nbs/10_image_to_text.ipynb #7fef5132
@@ -39,13 +41,16 @@ class CaptionConfig:
     depth: int = 6
     heads: int = 12
     kl_weight: float = 0.02  # on the KL, as a mean over the numbers of one caption
-    agree_weight: float = 0.02  # on the share of the tokens' variance that lies between captions of one image
+    # on the share of the tokens' variance that lies between captions of one image
+    agree_weight: float = 0.02
     blend: float = 0.5  # share of samples read off a blend of the captions of one image
-    sees: str = "words"  # what text tokens are made of: a caption's words; or the "image" that the flow expects of it
+    # what text tokens are made of: a caption's words; or the "image" that the flow expects of it
+    sees: str = "words"
 
 # %% ../nbs/10_image_to_text.ipynb #3142c5b9
 class TextDecoder(nn.Module):
-    "Text tokens Z_T and the words so far to the next word: a causal transformer that sees every token."
+    """Text tokens Z_T and the words so far to the next word:
+    a causal transformer that sees every token."""
     def __init__(self,
                  cfg: CaptionConfig,
                  n_tokens: int, latent_dim: int,  # n and d of the text tokens
@@ -53,10 +58,12 @@ class TextDecoder(nn.Module):
                  vocabulary: int):  # number of words v
         super().__init__()
         self.context = context
-        self.tokens, self.words = nn.Linear(latent_dim, cfg.width), nn.Embedding(vocabulary, cfg.width)
+        self.tokens, self.words = (nn.Linear(latent_dim, cfg.width),
+                                   nn.Embedding(vocabulary, cfg.width))
         self.blocks = nn.ModuleList(Block(cfg.width, cfg.heads) for _ in range(cfg.depth))
         self.norm, self.out = nn.LayerNorm(cfg.width), nn.Linear(cfg.width, vocabulary)
-        self.register_buffer("positions", sincos_positions(n_tokens + context, cfg.width), persistent=False)
+        self.register_buffer("positions", sincos_positions(n_tokens + context, cfg.width),
+                             persistent=False)
         look = torch.ones(n_tokens + context, n_tokens + context, dtype=torch.bool).tril()
         look[:, :n_tokens] = True
         self.register_buffer("look", look, persistent=False)
@@ -70,29 +77,36 @@ class TextDecoder(nn.Module):
         for block in self.blocks: x = block(x, mask=self.look[:n + m, :n + m])
         return self.out(self.norm(x[:, n:]))
 
-    def look_at(self, z) -> list:  # text tokens (b,n,d)
-        "The keys and values of the text tokens in each block: what `next_word` needs of them."
-        memory, x = [[] for _ in self.blocks], self.tokens(z) + self.positions[:z.shape[1]]
-        for block, kept in zip(self.blocks, memory): x = block(x, memory=kept)
-        return memory
+# %% ../nbs/10_image_to_text.ipynb #wrp00105
+@patch
+def look_at(self: TextDecoder, z) -> list:  # text tokens (b,n,d)
+    "The keys and values of the text tokens in each block: what `next_word` needs of them."
+    memory, x = [[] for _ in self.blocks], self.tokens(z) + self.positions[:z.shape[1]]
+    for block, kept in zip(self.blocks, memory): x = block(x, memory=kept)
+    return memory
 
-    def next_word(self,
-                  word,  # the last word so far (b,)
-                  memory: list) -> torch.Tensor:  # of `look_at`, and of the words before; that of `word` is added
-        "Logits (b,v) of the next word."
-        x = (self.words(word) + self.positions[memory[0][0].shape[2]])[:, None]
-        for block, kept in zip(self.blocks, memory): x = block(x, memory=kept)
-        return self.out(self.norm(x[:, 0]))
+@patch
+def next_word(self: TextDecoder,
+              word,  # the last word so far (b,)
+              # of `look_at`, and of the words before; that of `word` is added
+              memory: list) -> torch.Tensor:
+    "Logits (b,v) of the next word."
+    x = (self.words(word) + self.positions[memory[0][0].shape[2]])[:, None]
+    for block, kept in zip(self.blocks, memory): x = block(x, memory=kept)
+    return self.out(self.norm(x[:, 0]))
 
 # %% ../nbs/10_image_to_text.ipynb #cfc7ef81
 @torch.no_grad()
 def read_words(decoder: TextDecoder,
                z,  # text tokens (b,n,d)
                start: int, end: int,  # the two marks, each the number of a word of the decoder
-               noise=None,  # (b,context) uniform in [0,1): draws each word by its share; None takes the likeliest
-               temperature: float = 0.5) -> torch.Tensor:  # of the drawing, above 0; below 1: likely words gain
-    """Words (b,m), at most `context`: the start mark, then one word at a time until every row has its end mark;
-    what follows it in a row means nothing."""
+               # (b,context) uniform in [0,1): draws each word by its share; None takes the
+               # likeliest
+               noise=None,
+               # of the drawing, above 0; below 1: likely words gain
+               temperature: float = 0.5) -> torch.Tensor:
+    """Words (b,m), at most `context`: the start mark, then one word at a time until every row has
+    its end mark; what follows it in a row means nothing."""
     words, memory = torch.full((len(z), 1), start, device=z.device), decoder.look_at(z)
     done = torch.zeros(len(z), dtype=torch.bool, device=z.device)
     while words.shape[1] < decoder.context and not done.all():
@@ -106,7 +120,8 @@ def read_words(decoder: TextDecoder,
 
 # %% ../nbs/10_image_to_text.ipynb #18be58cb
 class TextAutoencoder(KeepsStatistics):
-    "CLIP features to text tokens and back to words: what the flow from images aims at, and what reads where it lands."
+    """CLIP features to text tokens and back to words:
+    what the flow from images aims at, and what reads where it lands."""
     def __init__(self, flow: FlowConfig, cfg: CaptionConfig, context: int, vocabulary: int):
         super().__init__()
         if cfg.sees not in ("words", "image"):
@@ -121,7 +136,8 @@ class TextAutoencoder(KeepsStatistics):
         self.decoder = TextDecoder(cfg, flow.n_tokens, flow.latent_dim, context, vocabulary)
         self.register_buffer("token_std", torch.ones(()))
 
-    def encode(self, text) -> DiagonalGaussian:  # CLIP features (b,n,c), or expected image tokens (b,n,d)
+    def encode(self,
+               text) -> DiagonalGaussian:  # CLIP features (b,n,c), or expected image tokens (b,n,d)
         "Posterior over text tokens (b,n,d)."
         return self.projector(text)
 
@@ -132,8 +148,8 @@ class TextAutoencoder(KeepsStatistics):
 # %% ../nbs/10_image_to_text.ipynb #737881f2
 def word_loss(decoder: TextDecoder,
               z, words):  # text tokens (b,n,d), words (b,m) with their marks, padded with 0
-    """Cross-entropy of each caption (b,), a mean over its words, the end mark and one pad behind it;
-    and whether all were right."""
+    """Cross-entropy of each caption (b,), a mean over its words, the end mark and one pad behind
+    it; and whether all were right."""
     logits, target = decoder(z, words[:, :-1]), words[:, 1:]
     said = F.pad(words[:, 1:-1] != 0, (1, 0), value=True)
     loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")*said
@@ -143,7 +159,8 @@ def word_loss(decoder: TextDecoder,
 def blend(z,  # one entry for each caption (b,k,n,d): k captions of one image side by side
           share: float,  # of the samples that are blended; the others are one caption, whole
           generator: torch.Generator | None = None):
-    "Weighted sums (b,k,n,d) of the captions of each image, and for each the caption that it should be read as (b,k)."
+    """Weighted sums (b,k,n,d) of the captions of each image, and for each the caption that it
+    should be read as (b,k)."""
     b, k = z.shape[:2]
     draw = lambda *shape: rand(*shape, generator=generator, device=z.device)
     weights = -draw(b, k, k, 3).clamp(min=1e-9).log().sum(-1)  # Dirichlet of parameter 3
@@ -170,7 +187,9 @@ def text_autoencoder_loss(model: TextAutoencoder,
     kl = posterior.kl().mean()/posterior.mean[0].numel()
     mean = gather(posterior.mean)
     apartness = kl.new_zeros(())
-    if k > 1: apartness = apart(mean).var(1).mean()/mean.var(0).mean().clamp(min=1e-12)  # equal captions: 0
+    if k > 1:
+        # equal captions: 0
+        apartness = apart(mean).var(1).mean()/mean.var(0).mean().clamp(min=1e-12)
     total = loss.mean() + cfg.kl_weight*kl + cfg.agree_weight*apartness
     return dict(loss=total, words=loss.mean().detach(), right=right.float().mean(), kl=kl.detach(),
                 apart=apartness.detach(), sigma=posterior.std.mean().detach())
@@ -181,7 +200,8 @@ def image_to_text_loss(velocity,  # network: (x_t, t) -> velocity (b,n,d)
                        text,  # normalised text tokens (b,n,d): the target
                        cfg: FlowLossConfig = FlowLossConfig(),
                        generator: torch.Generator | None = None) -> dict:
-    "Dict of scalars; neither KL nor alignment, since the text tokens are frozen (FlowTok section 3.3)."
+    """Dict of scalars; neither KL nor alignment, since the text tokens are frozen (FlowTok section
+    3.3)."""
     t = draw_times(len(image), cfg, generator, image.device)
     loss = flow_matching_loss(velocity, image, text, t).mean()
     return dict(loss=loss, flow=loss.detach())
@@ -193,6 +213,9 @@ class Captioner(nn.Module):
         super().__init__()
         self.text, self.dit = TextAutoencoder(flow, cfg, context, vocabulary), DiT(flow)
 
-    def velocity(self, z, t, null=None):  # image tokens (b,n,d), time (b,), and an indicator that is not used here
-        "Velocity (b,n,d): this direction is trained without null samples, so guidance changes nothing."
+    def velocity(self, z, t,
+                 # image tokens (b,n,d), time (b,), and an indicator that is not used here
+                 null=None):
+        """Velocity (b,n,d): this direction is trained without null samples, so guidance changes
+        nothing."""
         return self.dit(z, t)

@@ -36,7 +36,7 @@ def clear_errors(hint: str = "",  # what to do after an interruption
         _fail(f"error: {e}")
     finally: warnings.showwarning = before
 
-# %% ../nbs/25_cli.ipynb #fba2a9b0
+# %% ../nbs/25_cli.ipynb #wrp00011
 def _underscored(words):
     "Names of options as Python has them, up to a word --."
     end = words.index("--") if "--" in words else len(words)
@@ -47,9 +47,11 @@ def _underscored(words):
 def _checked(name, value):
     """An option with ~ as the home of the user;
     one that is empty, such as a variable that was never set, ends the command."""
-    if value == "": _fail(f"error: --{name.replace('_', '-')} is empty: leave it out, or give it a value")
+    if value == "":
+        _fail(f"error: --{name.replace('_', '-')} is empty: leave it out, or give it a value")
     return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
 
+# %% ../nbs/25_cli.ipynb #fba2a9b0
 def _from_shell(func):
     "Arguments of `func` as the command line has them, and whether a traceback is wanted."
     os.environ["MPLBACKEND"] = "agg"  # no window; a notebook leaves the name of its own here
@@ -67,7 +69,8 @@ def _from_shell(func):
 
 def command(func=None, *,
             hint: str = ""):  # what to do after an interruption
-    "Let `func` read the command line when it is called without arguments, and say its errors in one line."
+    """Let `func` read the command line when it is called without arguments, and say its errors in
+    one line."""
     if func is None: return partial(command, hint=hint)
     @wraps(func)
     def run(*args, **kwargs):
@@ -78,33 +81,41 @@ def command(func=None, *,
 # %% ../nbs/25_cli.ipynb #8d66fe2c
 @command(hint=": go on with the same command and --resume")
 def flowtok_train(
-    preset: str = "nano",  # size of everything: nano, nano64, small, small-clip, B, XL, H; B-512, XL-512 or H-512
-    data: str = "shapes",  # "shapes", "emoji", a folder of captioned images, tar files, or a Hub name
-    out: str = "runs/nano",  # folder for the model, its curves and samples
+    # size of everything: nano, nano64, small, small-clip, B, XL, H; B-512, XL-512 or H-512
+    preset: str = "nano",
+    # "shapes", "emoji", a folder of captioned images, tar files, or a Hub name
+    data: str = "shapes", out: str = "runs/nano",  # folder for the model, its curves and samples
     steps: int = None,  # optimiser steps of every part; default: the preset's
     save_every: int = 500,  # steps between checkpoints
     seed: int = 0,  # of weights, data order and noise
     resume: store_true = False,  # go on with the run in --out
     device: str = "auto",  # auto, cpu, cuda or mps
     caption_column: str = None,  # column of the captions; default: text or caption
-    direction: str = "both",  # t2i: text to image; i2t: image to text; both, in one folder; tokenizer: that alone
-    start: str = None,  # a model to start from: its tokenizer is kept, and with --direction i2t its flow too
-    tune: store_true = False,  # with --direction t2i: go on training the flow of --start; with tokenizer: its tokenizer
+    # t2i: text to image; i2t: image to text; both, in one folder; tokenizer: that alone
+    direction: str = "both",
+    # a model to start from: its tokenizer is kept, and with --direction i2t its flow too
+    start: str = None,
+    # with --direction t2i: go on training the flow of --start; with tokenizer: its tokenizer
+    tune: store_true = False,
     accumulate: int = 1,  # parts that a batch is computed in, when memory is short
     workers: int = 0,  # processes that prepare batches ahead (Linux)
     compile: store_true = False,  # compile the networks: worth it on a GPU, after some minutes
     track: str = None,  # tensorboard or wandb: log there too
-    max_broken: float = None,  # share of broken samples in tar files that is an error; default: 0.02
-    without_perceptual: store_true = False):  # train the tokenizer without the networks that have to be fetched
+    # share of broken samples in tar files that is an error; default: 0.02
+    max_broken: float = None,
+    # train the tokenizer without the networks that have to be fetched
+    without_perceptual: store_true = False):
     "Train every part of a FlowTok model, or what the model --start lacks."
     from flowtok.lineage import read_settings
     from flowtok.recipes import train
     if resume and read_settings(out) is None:
         print(f"no run in {out} to go on with: a new one begins", file=sys.stderr)
-    pipe = train(preset, data, out, steps, save_every, seed, resume, device, caption_column, direction=direction,
-                 start=start, accumulate=accumulate, perceptual=not without_perceptual, max_broken=max_broken,
-                 tune=tune, track=track, workers=workers, compile=compile)
-    print(f"the model is in {out}: look at {Path(out)/'samples'} and {Path(out)/'curves.png'}, then try\n"
+    pipe = train(preset, data, out, steps, save_every, seed, resume, device, caption_column,
+                 direction=direction, start=start, accumulate=accumulate,
+                 perceptual=not without_perceptual, max_broken=max_broken, tune=tune, track=track,
+                 workers=workers, compile=compile)
+    print(f"the model is in {out}: look at {Path(out)/'samples'} and {Path(out)/'curves.png'}, "
+          f"then try\n"
           f"  {_hint(pipe, out, data, direction)}")
 
 # %% ../nbs/25_cli.ipynb #cli00001
@@ -112,10 +123,12 @@ def _hint(pipe, out, data, direction):
     "What to try with a model that was just trained: a command, with a caption of its own data."
     from flowtok.lineage import first_caption
     quote = subprocess.list2cmdline if os.name == "nt" else shlex.join
-    if direction == "tokenizer": return quote(["flowtok-pretokenize", str(out), str(data), "TOKENS"])
+    if direction == "tokenizer":
+        return quote(["flowtok-pretokenize", str(out), str(data), "TOKENS"])
     if direction == "i2t": return quote(["flowtok-caption", str(out), "IMAGE.png"])
     caption = first_caption(out)
-    if caption.startswith("-"): return quote(["flowtok-sample", str(out), "--out", "sample.png", "--", caption])
+    if caption.startswith("-"):
+        return quote(["flowtok-sample", str(out), "--out", "sample.png", "--", caption])
     return quote(["flowtok-sample", str(out), caption, "--out", "sample.png"])
 
 # %% ../nbs/25_cli.ipynb #80739f27
@@ -126,13 +139,14 @@ def flowtok_pretokenize(
     out: str,  # folder for the tokens, to be given to flowtok-train as --data, with --start MODEL
     device: str = "auto",  # auto, cpu, cuda or mps
     caption_column: str = None,  # column of the captions; default: text or caption
-    max_broken: float = None,  # share of broken samples in tar files that is an error; default: 0.02
-    processes: int = None,  # that look through tar files; default: 1
+    # share of broken samples in tar files that is an error; default: 0.02
+    max_broken: float = None, processes: int = None,  # that look through tar files; default: 1
     workers: int = None):  # threads that decode pictures ahead; default: one a core, 8 at most
-    "Encode captioned images into image tokens, once; the same command again goes on where it stopped."
+    """Encode captioned images into image tokens, once;
+    the same command again goes on where it stopped."""
     from flowtok.recipes import pretokenize
-    pretokenize(model, data, out, device, caption_column, max_broken=max_broken, processes=processes,
-                workers=workers)
+    pretokenize(model, data, out, device, caption_column, max_broken=max_broken,
+                processes=processes, workers=workers)
     print(f"the tokens are in {out}: flowtok-train --data {out} --start {model}")
 
 # %% ../nbs/25_cli.ipynb #820f7b21
@@ -142,7 +156,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 def _check_picture(out, kinds=PICTURES):
     "Refuse a file that cannot be written, before anything is drawn."
     folder = out.absolute().parent
-    if not folder.is_dir(): raise ValueError(f"no folder {out.parent} to write {out.name} into: make it first")
+    if not folder.is_dir():
+        raise ValueError(f"no folder {out.parent} to write {out.name} into: make it first")
     if out.suffix.lower() not in kinds:
         sheet = ", or ask for a --sheet" if out.suffix.lower() in PICTURES else ""
         raise ValueError(f"{out.name} is no picture: let its name end in .png{sheet}")
@@ -154,7 +169,8 @@ def _check_picture(out, kinds=PICTURES):
 def flowtok_sample(
     model: str,  # a folder, a bundled name such as nano, or a Hub id
     captions: _CAPTIONS,
-    out: str = "samples.png",  # the picture to write; several are numbered: samples-01.png, samples-02.png
+    # the picture to write; several are numbered: samples-01.png, samples-02.png
+    out: str = "samples.png",
     sheet: bool = False,  # one picture of all images with their captions, or several of 64
     per_caption: int = 1,  # images of each caption
     steps: int = None,  # Euler steps; default: the preset's
@@ -169,10 +185,12 @@ def flowtok_sample(
     pipe = load(model, device=device)
     if compile and pipe.flow: pipe.flow.dit.compile()
     images = pipe.text_to_image(captions, steps, guidance, seed, per_caption=per_caption)
-    parts = [slice(k, k + (PAGE if sheet else 1)) for k in range(0, len(images), PAGE if sheet else 1)]
+    parts = [slice(k, k + (PAGE if sheet else 1)) for k in range(0, len(images),
+                                                                 PAGE if sheet else 1)]
     said = [c for c in captions for _ in range(per_caption)]
     for k, part in enumerate(parts, 1):
-        path = out if len(parts) == 1 else out.with_stem(f"{out.stem}-{k:0{max(2, len(str(len(parts))))}}")
+        path = out if len(parts) == 1 else out.with_stem(
+            f"{out.stem}-{k:0{max(2, len(str(len(parts))))}}")
         if sheet: _save_sheet(images[part], said[part], path)
         else: images[k - 1].save(path)
         print(f"wrote {path}" if sheet else f"wrote {path}: {said[k - 1]}")
@@ -206,25 +224,30 @@ def flowtok_caption(
         try: opened.append((path, open_image(path, pipe.preset.tokenizer.image_size)))
         except DataError as e: wrong.append(str(e))
     if opened:
-        texts = pipe.image_to_text([image for _, image in opened], steps, temperature=temperature, seed=seed)
+        texts = pipe.image_to_text([image for _, image in opened], steps, temperature=temperature,
+                                   seed=seed)
         for (path, _), text in zip(opened, texts): print(f"{path}: {text}")
     if wrong: raise ValueError("; ".join(wrong))
 
 # %% ../nbs/25_cli.ipynb #7fe0ba3b
 def _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, metrics, options):
     "Measure against captioned pictures: what is drawn of their captions, said of them, or rebuilt."
-    from flowtok.benchmarks import CAPTION_METRICS, METRICS, benchmark, caption_benchmark, comparison
+    from flowtok.benchmarks import (CAPTION_METRICS, METRICS, benchmark, caption_benchmark,
+                                    comparison)
     if direction == "tokenizer": return _evaluate_tokenizer(pipe, data, samples, out, options)
     if direction == "both":
         direction = "t2i" if pipe.flow else "i2t"
-        if pipe.flow and pipe.captioner: print(f"measuring {direction}: name the other with --direction")
+        if pipe.flow and pipe.captioner:
+            print(f"measuring {direction}: name the other with --direction")
     if direction == "i2t":
-        if guidance is not None: raise ValueError("--guidance means nothing for captions: leave it out")
-        report = caption_benchmark(pipe, data, out, samples, steps, seed, metrics=metrics or CAPTION_METRICS, **options)
+        if guidance is not None:
+            raise ValueError("--guidance means nothing for captions: leave it out")
+        report = caption_benchmark(pipe, data, out, samples, steps, seed,
+                                   metrics=metrics or CAPTION_METRICS, **options)
         print(", ".join(f"{k} {v:.3f}" for k, v in report.items() if isinstance(v, float)))
     else:
-        benchmark(pipe, data, out, samples, pipe.preset.draw_steps if steps is None else steps, guidance, seed,
-                  METRICS if metrics is None else metrics, **options)
+        benchmark(pipe, data, out, samples, pipe.preset.draw_steps if steps is None else steps,
+                  guidance, seed, METRICS if metrics is None else metrics, **options)
         print(comparison([Path(out)/"benchmark.json"]))
 
 def _evaluate_tokenizer(pipe, data, samples, out, options):
@@ -242,7 +265,8 @@ def _evaluate_tokenizer(pipe, data, samples, out, options):
 def _check_evaluate(direction, drawings, samples, guidance, metrics, options):
     "Refuse what cannot be measured, and options that would not be used."
     least = 2 if drawings else 1
-    if samples is not None and samples < least: raise ValueError(f"--samples must be at least {least}, got {samples}")
+    if samples is not None and samples < least:
+        raise ValueError(f"--samples must be at least {least}, got {samples}")
     if direction not in ("t2i", "i2t", "both", "tokenizer"):
         raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t, both or tokenizer")
     if direction == "tokenizer" and drawings:
@@ -250,22 +274,29 @@ def _check_evaluate(direction, drawings, samples, guidance, metrics, options):
     if metrics == []: raise ValueError("--metrics names none: leave it out to have all")
     unused = {f"drawings ({k})": k for k, v in options.items() if v is not None and drawings}
     if metrics is not None and drawings: unused["drawings"] = "metrics"
-    if guidance is not None and direction in ("i2t", "tokenizer"): unused[f"--direction {direction}"] = "guidance"
-    if metrics is not None and direction == "tokenizer": unused[f"--direction {direction}"] = "metrics"
+    if guidance is not None and direction in ("i2t", "tokenizer"):
+        unused[f"--direction {direction}"] = "guidance"
+    if metrics is not None and direction == "tokenizer":
+        unused[f"--direction {direction}"] = "metrics"
     for what, name in unused.items():
-        raise ValueError(f"--{name.replace('_', '-')} means nothing for {what.partition(' (')[0]}: leave it out")
+        raise ValueError(f"--{name.replace('_', '-')} means nothing for "
+                         f"{what.partition(' (')[0]}: leave it out")
 
 def _evaluate_drawings(pipe, model, direction, out, samples, steps, guidance, seed):
     "Measure with the judge of drawings."
     from flowtok.records import alone
     lacks = dict(t2i=not pipe.flow, i2t=not pipe.captioner).get(direction)
-    if lacks: raise ValueError(f"{model} was not trained in direction {direction}: evaluate the other one")
+    if lacks:
+        raise ValueError(
+            f"{model} was not trained in direction {direction}: evaluate the other one")
     if guidance is not None and not pipe.flow:
         raise ValueError("--guidance means nothing for a model that does not draw: leave it out")
     with alone(out):
         written = []
-        if direction != "i2t" and pipe.flow: written += _judge_drawings(pipe, out, samples, steps, guidance, seed)
-        if direction != "t2i" and pipe.captioner: written += _judge_captions(pipe, out, samples, steps, seed)
+        if direction != "i2t" and pipe.flow:
+            written += _judge_drawings(pipe, out, samples, steps, guidance, seed)
+        if direction != "t2i" and pipe.captioner:
+            written += _judge_captions(pipe, out, samples, steps, seed)
     print(f"wrote {', '.join(written)} into {out}")
 
 # %% ../nbs/25_cli.ipynb #cli00003
@@ -273,7 +304,8 @@ def _recorded(report, begun):
     "A report with the record of how it came about."
     from flowtok.records import run_record
     settings = report.pop("settings")
-    return report | dict(record=run_record(settings["seed"], round(time.perf_counter() - begun, 1)) | settings)
+    return report | dict(record=run_record(settings["seed"], round(time.perf_counter() - begun, 1))
+                         | settings)
 
 def _judge_drawings(pipe, out, samples, steps, guidance, seed):
     "Write what the judge says of drawings into `out`; returns the names of the files."
@@ -284,7 +316,8 @@ def _judge_drawings(pipe, out, samples, steps, guidance, seed):
     report = evaluate_shapes(pipe, samples, steps, guidance, seed)
     write_json(out/"evaluation.json", _recorded(report, begun))
     save_figure(show_judged(pipe.images(texts, steps, guidance, seed), texts), out/"gallery.png")
-    for name, row in report["right"].items(): print(f"{name:10} all named attributes right: {100*row['right']:5.1f} %")
+    for name, row in report["right"].items():
+        print(f"{name:10} all named attributes right: {100*row['right']:5.1f} %")
     return ["evaluation.json", "gallery.png"]
 
 def _judge_captions(pipe, out, samples, steps, seed):
@@ -303,7 +336,8 @@ def _evaluate_emoji(pipe, direction, data, out, samples, steps, guidance, seed, 
     "Measure with the judge of emoji, which takes none of the `unused` options."
     from flowtok.emoji import evaluate_emoji
     from flowtok.records import alone, write_json
-    if direction == "tokenizer": raise ValueError("what is rebuilt of emoji is always judged: leave --direction out")
+    if direction == "tokenizer":
+        raise ValueError("what is rebuilt of emoji is always judged: leave --direction out")
     for name in (k for k, v in unused.items() if v is not None):
         raise ValueError(f"--{name.replace('_', '-')} means nothing for emoji: leave it out")
     begun = time.perf_counter()
@@ -325,21 +359,28 @@ def flowtok_evaluate(
     guidance: float = None,  # 1 is off; default: the preset's
     seed: int = 1000,  # of captions and noise
     device: str = "auto",  # auto, cpu, cuda or mps
-    direction: str = "both",  # t2i: what it draws; i2t: what it says; both; tokenizer: what it rebuilds of --data
-    data: str = "shapes",  # drawings; or emoji, a folder, tar files, a Hub name, mjhq-30k, coco-30k:DIR, karpathy:DIR
-    metrics: str = None,  # fid,clip of drawn pictures; BLEU,METEOR,ROUGE-L,CIDEr,SPICE of captions; default: all
+    # t2i: what it draws; i2t: what it says; both; tokenizer: what it rebuilds of --data
+    direction: str = "both",
+    # drawings; or emoji, a folder, tar files, a Hub name, mjhq-30k, coco-30k:DIR, karpathy:DIR
+    data: str = "shapes",
+    # fid,clip of drawn pictures; BLEU,METEOR,ROUGE-L,CIDEr,SPICE of captions; default: all
+    metrics: str = None,
     caption_column: str = None,  # column of the captions in --data; default: text or caption
     split: str = None,  # of a data set with several; default: train
-    max_broken: float = None):  # share of broken samples in tar files that is an error; default: 0.02
-    "Measure a model of drawings: is it right, free and real; or, with --data, any model against captioned pictures."
+    # share of broken samples in tar files that is an error; default: 0.02
+    max_broken: float = None):
+    """Measure a model of drawings: is it right, free and real;
+    or, with --data, any model against captioned pictures."""
     from flowtok.pipeline import load
     chosen = [m for m in metrics.split(",") if m] if metrics is not None else None
     options = dict(caption_column=caption_column, split=split, max_broken=max_broken)
     _check_evaluate(direction, data == "shapes", samples, guidance, chosen, options)
     pipe, out = load(model, device=device), Path(out)
-    if data == "shapes": _evaluate_drawings(pipe, model, direction, out, samples or 1000, steps, guidance, seed)
+    if data == "shapes":
+        _evaluate_drawings(pipe, model, direction, out, samples or 1000, steps, guidance, seed)
     elif data.partition(":")[0] == "emoji":
-        _evaluate_emoji(pipe, direction, data, out, samples, steps, guidance, seed, options | dict(metrics=metrics))
+        _evaluate_emoji(pipe, direction, data, out, samples, steps, guidance, seed,
+                        options | dict(metrics=metrics))
     else: _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, chosen, options)
 
 # %% ../nbs/25_cli.ipynb #c20f4c54
@@ -354,9 +395,11 @@ def flowtok_study(
     "Train and measure a list of changes, as far as it has not been done."
     from flowtok.experiments.studies import compared, study
     try: chosen = [int(s) for s in seeds.split(",")]
-    except ValueError: raise ValueError(f"--seeds are whole numbers with commas between them, got {seeds!r}") from None
-    rows = study(name, out, chosen, steps, only=[s.strip() for s in only.split(";")] if only else (),
-                 seconds=seconds)
+    except ValueError:
+        raise ValueError(
+            f"--seeds are whole numbers with commas between them, got {seeds!r}") from None
+    rows = study(name, out, chosen, steps, only=[s.strip() for s in only.split(";")] if only
+                 else (), seconds=seconds)
     print(f"{len(rows)} rows in {Path(out)/Path(name).stem}.json")
     if name.endswith(".py"): print(compared(rows, name))
 
@@ -369,7 +412,8 @@ def flowtok_tour(
     from execnb.shell import CaptureShell
     from flowtok.records import replacing
     if not Path(notebook).exists():
-        raise ValueError(f"no notebook {notebook}: run this command in the folder of the flowtok checkout")
+        raise ValueError(f"no notebook {notebook}: run this command in the folder of the flowtok "
+                         f"checkout")
     folder = Path(out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["FLOWTOK_TOUR"] = str(folder)
@@ -380,13 +424,17 @@ def flowtok_tour(
 # %% ../nbs/25_cli.ipynb #cli0gpu1
 @command(hint=": go on with the same command")
 def flowtok_gpu(
-    out: str = "card",  # folder for numbers and pictures; parts that are whole there are not measured again
-    minutes: float = 9.0,  # that it may take
-    parts: str = None,  # some of parity,processes,sampling,training,drawings,emoji,compiled; default: all
+    # folder for numbers and pictures; parts that are whole there are not measured again
+    out: str = "card", minutes: float = 9.0,  # that it may take
+    # some of parity,processes,sampling,training,drawings,emoji,compiled; default: all
+    parts: str = None,
     device: str = "auto"):  # auto, cpu or cuda; tiny sizes on a CPU, whose numbers say nothing
-    "Measure a GPU part by part: is it right, how fast does it draw and train, does a model learn on it."
+    """Measure a GPU part by part: is it right, how fast does it draw and train, does a model learn
+    on it."""
     from flowtok.gpu import MEASURED, measure_card
     chosen = MEASURED if parts is None else tuple(part.strip() for part in parts.split(","))
     for part, found in measure_card(out, device, minutes, chosen).items():
-        wrong = [row["error"] for row in (found, *found.values()) if isinstance(row, dict) and "error" in row]
-        print(f"{part:10} {found['record']['seconds']:6.0f} s  {wrong[0] if wrong else Path(out)/f'{part}.json'}")
+        wrong = [row["error"] for row in (found, *found.values()) if isinstance(row, dict)
+                 and "error" in row]
+        print(f"{part:10} {found['record']['seconds']:6.0f} s  "
+              f"{wrong[0] if wrong else Path(out)/f'{part}.json'}")

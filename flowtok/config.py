@@ -32,7 +32,8 @@ class Preset:
     guidance: float = 2.0  # default of sampling
     eta: float = 0.0  # share of the noise that sampling draws anew, by networks that read
     grid: str = "uniform"  # times of sampling; "release": those of the authors' code
-    direction: str = "both"  # "t2i": text to image only; "i2t": image to text only; "tokenizer": neither
+    # "t2i": text to image only; "i2t": image to text only; "tokenizer": neither
+    direction: str = "both"
     draw_steps: int = 20  # Euler steps from text to image, where none are named
     caption_steps: int = 20  # and from image to text
     caption: CaptionConfig | None = None  # image to text; None: this model only draws
@@ -47,12 +48,12 @@ def _large(name, width, depth, heads):
     return Preset(
         name=name, tokenizer=TokenizerConfig(), text=TextConfig(),
         flow=FlowConfig(width=width, depth=depth, heads=heads, mlp_width=4*width),
-        train_tokenizer=TrainConfig(650_000, 1024, 1e-4, weight_decay=1e-4, warmup=10_000, precision="bf16",
-                                    log_every=20, augment=True, floor=0.1),
-        tokenizer_loss=TokenizerLossConfig(lpips_weight=1.0, convnext_weight=0.1, adversarial_weight=0.1,
-                                           adversarial_start=200_000),
-        train_flow=TrainConfig(600_000, 4096, 4e-4, weight_decay=0.03, warmup=5_000, schedule="constant", clip=0.0,
-                               **recipe),
+        train_tokenizer=TrainConfig(650_000, 1024, 1e-4, weight_decay=1e-4, warmup=10_000,
+                                    precision="bf16", log_every=20, augment=True, floor=0.1),
+        tokenizer_loss=TokenizerLossConfig(lpips_weight=1.0, convnext_weight=0.1,
+                                           adversarial_weight=0.1, adversarial_start=200_000),
+        train_flow=TrainConfig(600_000, 4096, 4e-4, weight_decay=0.03, warmup=5_000,
+                               schedule="constant", clip=0.0, **recipe),
         caption=CaptionConfig(),
         train_autoencoder=TrainConfig(40_000, 1024, 2e-4, warmup=2_000, **recipe),
         train_caption=TrainConfig(60_000, 1024, 2e-4, weight_decay=0.03, warmup=2_000, **recipe))
@@ -63,22 +64,25 @@ def _nano(name="nano", image_size=32, tokenizer_steps=4_200):
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
     return Preset(
         name=name, guidance=1.25, eta=1.0, caption_steps=1,
-        tokenizer=TokenizerConfig(image_size, 8, 16, 16, 96, 2, 3, 96, 2, 3, text_width=0, text_tokens=16,
-                                  logvar_start=-4.0),
+        tokenizer=TokenizerConfig(image_size, 8, 16, 16, 96, 2, 3, 96, 2, 3, text_width=0,
+                                  text_tokens=16, logvar_start=-4.0),
         text=TextConfig(name="", pretrained="", width=128, depth=0, heads=4, context=16),
-        flow=FlowConfig(16, 16, 128, 4, 4, 512, text_width=128, text_depth=0, text_heads=4, text_mlp_width=512,
-                        text_dropout=0.0, text_size=2.5, align_width=128, predicts="end", reader_depth=1,
-                        context_depth=0, balance_width=128, gelu="none"),
+        flow=FlowConfig(16, 16, 128, 4, 4, 512, text_width=128, text_depth=0, text_heads=4,
+                        text_mlp_width=512,
+                        text_dropout=0.0, text_size=2.5, align_width=128, predicts="end",
+                        reader_depth=1, context_depth=0, balance_width=128, gelu="none"),
         train_tokenizer=TrainConfig(tokenizer_steps, 32, 1e-3, muon_lr=4e-3, warmup=120, **recipe),
-        train_flow=TrainConfig(7_500, 64, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.2, easy_later=0.2,
-                               shortest=0.7, repeats=True, **recipe),
-        flow_loss=FlowLossConfig(time_mean=-0.25, time_zero=0.05, kl="width", kl_weight=0.02, image="mean",
-                                 references=32),
+        train_flow=TrainConfig(7_500, 64, 1.5e-3, muon_lr=4e-3, warmup=200, easy=0.2,
+                               easy_later=0.2, shortest=0.7, repeats=True, **recipe),
+        flow_loss=FlowLossConfig(time_mean=-0.25, time_zero=0.05, kl="width", kl_weight=0.02,
+                                 image="mean", references=32),
         caption=CaptionConfig(128, 2, 4, kl_weight=0.005, sees="image"),
-        train_autoencoder=TrainConfig(2_600, 64, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe),
-        caption_loss=FlowLossConfig(time_mean=-0.5, time_zero=0.8, null_prob=0.0, kl_weight=0.0, align_weight=0.0,
-                                    image="mean", captions=4),
-        train_caption=TrainConfig(2_500, 32, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True, **recipe))
+        train_autoencoder=TrainConfig(2_600, 64, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True,
+                                      **recipe),
+        caption_loss=FlowLossConfig(time_mean=-0.5, time_zero=0.8, null_prob=0.0, kl_weight=0.0,
+                                    align_weight=0.0, image="mean", captions=4),
+        train_caption=TrainConfig(2_500, 32, 1.5e-3, muon_lr=4e-3, warmup=100, repeats=True,
+                                  **recipe))
 
 # %% ../nbs/20_config.ipynb #cfg00sm1
 def _small(name="small", clip=False):
@@ -88,10 +92,13 @@ def _small(name="small", clip=False):
     reading = dict(text_depth=2, reader_depth=0) if clip else {}
     return replace(
         p, name=name, draw_steps=4,
-        tokenizer=TokenizerConfig(64, 8, 32, 16, 128, 2, 4, 128, 3, 4, text_width=0, text_tokens=32, logvar_start=-4.0),
+        tokenizer=TokenizerConfig(64, 8, 32, 16, 128, 2, 4, 128, 3, 4, text_width=0, text_tokens=32,
+                                  logvar_start=-4.0),
         text=text,
-        flow=replace(p.flow, n_tokens=32, width=width, depth=5, heads=6, mlp_width=4*width, text_width=text.width,
-                     text_heads=6, text_mlp_width=4*width, align_width=width, balance_width=width, **reading),
+        flow=replace(p.flow, n_tokens=32, width=width, depth=5, heads=6, mlp_width=4*width,
+                     text_width=text.width,
+                     text_heads=6, text_mlp_width=4*width, align_width=width, balance_width=width,
+                     **reading),
         train_tokenizer=replace(p.train_tokenizer, steps=4_000, jitter=True),
         train_flow=replace(p.train_flow, steps=6_000, easy=0.1, easy_later=0.5, shortest=0.0),
         flow_loss=replace(p.flow_loss, time_mean=-1.0, time_zero=0.15),
@@ -100,11 +107,14 @@ def _small(name="small", clip=False):
 
 # %% ../nbs/20_config.ipynb #efda8cc2
 def at_512(p: Preset) -> Preset:  # for 256 px
-    "The preset for 512 px: shorter training, at lower rates, from the one that was trained at 256 px (`--start`)."
+    """The preset for 512 px: shorter training, at lower rates, from the one that was trained at
+    256 px (`--start`)."""
     return replace(p, name=f"{p.name}-512", tokenizer=replace(p.tokenizer, image_size=512),
-                   train_tokenizer=replace(p.train_tokenizer, steps=100_000, batch=256, lr=5e-5, warmup=1_000),
+                   train_tokenizer=replace(p.train_tokenizer, steps=100_000, batch=256, lr=5e-5,
+                                           warmup=1_000),
                    tokenizer_loss=replace(p.tokenizer_loss, adversarial_start=0),
-                   train_flow=replace(p.train_flow, steps=50_000, batch=1024, lr=1e-4, warmup=1_000))
+                   train_flow=replace(p.train_flow, steps=50_000, batch=1024, lr=1e-4,
+                                      warmup=1_000))
 
 def presets() -> dict[str, Preset]:
     "All presets by name."
@@ -112,7 +122,9 @@ def presets() -> dict[str, Preset]:
     little = [_nano(), _nano("nano64", 64, 6_000), _small(), _small("small-clip", clip=True)]
     return {p.name: p for p in (*little, *large, *map(at_512, large))}
 
-def preset(name: str) -> Preset:  # "nano64", "small-clip", "XL", "H-512", in any case: one of `presets`
+def preset(
+        # "nano64", "small-clip", "XL", "H-512", in any case: one of `presets`
+        name: str) -> Preset:
     "The preset called `name`."
     known = presets()
     match = {k.lower(): p for k, p in known.items()}.get(str(name).lower())
@@ -120,13 +132,18 @@ def preset(name: str) -> Preset:  # "nano64", "small-clip", "XL", "H-512", in an
     return match
 
 # %% ../nbs/20_config.ipynb #66aed344
-def preset_from_dict(d: dict) -> Preset:  # what `dataclasses.asdict(preset)` gave, perhaps through JSON
+def preset_from_dict(
+        d: dict) -> Preset:  # what `dataclasses.asdict(preset)` gave, perhaps through JSON
     "The preset that `d` describes."
     hints = get_type_hints(Preset).items()
     parts = {name: t for name, hint in hints for t in (hint, *get_args(hint)) if is_dataclass(t)}
-    def build(cls, values): return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    try: return Preset(**{k: build(parts[k], v) if k in parts and v is not None else v for k, v in d.items()})
-    except TypeError as e: raise ValueError(f"these settings are not those of a flowtok preset: {e}") from None
+    def build(cls, values):
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    try:
+        return Preset(**{k: build(parts[k], v) if k in parts and v is not None else v
+                         for k, v in d.items()})
+    except TypeError as e:
+        raise ValueError(f"these settings are not those of a flowtok preset: {e}") from None
 
 # %% ../nbs/20_config.ipynb #cfg0cha1
 def changed(p: Preset, change: dict) -> Preset:  # {"part.field": value}
@@ -134,6 +151,7 @@ def changed(p: Preset, change: dict) -> Preset:  # {"part.field": value}
     for path, value in change.items():
         part, _, field = path.partition(".")
         if not hasattr(getattr(p, part, None), field):
-            raise ValueError(f"a preset has no {path}: name a part and a field of it, such as tokenizer_loss.kl_weight")
+            raise ValueError(f"a preset has no {path}: name a part and a field of it, such as "
+                             f"tokenizer_loss.kl_weight")
         p = replace(p, **{part: replace(getattr(p, part), **{field: value})})
     return p

@@ -12,17 +12,20 @@ import hashlib, math, operator, os, random
 import numpy as np
 import torch
 
-# %% ../nbs/00_core.ipynb #cec2d2f0
+# %% ../nbs/00_core.ipynb #wrp00001
 def whole_number(value,  # a whole number of any kind: Python's, NumPy's, a tensor of one
                  name: str = "seed",  # what the message calls it
                  least: int | None = None) -> int:  # the smallest that will do
     "`value` as an int; ValueError if it is no whole number, or below `least`."
     try: number = operator.index(value)
     except TypeError:
-        try: number = int(value) if not isinstance(value, (str, bytes)) and float(value).is_integer() else None
+        try:
+            number = (int(value) if not isinstance(value, (str, bytes))
+                      and float(value).is_integer() else None)
         except (TypeError, ValueError, RuntimeError): number = None
     if number is None: raise ValueError(f"{name} must be a whole number, got {value!r}")
-    if least is not None and number < least: raise ValueError(f"{name} must be at least {least}, got {number}")
+    if least is not None and number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
 
 def finite_number(value, name: str, least: float | None = None) -> float:
@@ -30,9 +33,11 @@ def finite_number(value, name: str, least: float | None = None) -> float:
     try: number = float(value) if not isinstance(value, (str, bytes)) else math.nan
     except (TypeError, ValueError, RuntimeError): number = math.nan
     if not math.isfinite(number): raise ValueError(f"{name} must be a finite number, got {value!r}")
-    if least is not None and number < least: raise ValueError(f"{name} must be at least {least}, got {value!r}")
+    if least is not None and number < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
     return number
 
+# %% ../nbs/00_core.ipynb #cec2d2f0
 def _plain(key):
     "A key of `generator` with every whole number as an int: `repr` tells NumPy's 0 from Python's."
     if isinstance(key, str): return key
@@ -57,8 +62,10 @@ def process() -> tuple[int, int]:
     d = torch.distributed
     return (d.get_rank(), d.get_world_size()) if d.is_available() and d.is_initialized() else (0, 1)
 
-def own_rows(draw, rows: int, *shape: int, generator: torch.Generator | None = None, device="cpu") -> torch.Tensor:
-    "This process's `rows` of what `draw` gives for the rows of all processes: float32, whatever the default is."
+def own_rows(draw, rows: int, *shape: int, generator: torch.Generator | None = None,
+             device="cpu") -> torch.Tensor:
+    """This process's `rows` of what `draw` gives for the rows of all processes:
+    float32, whatever the default is."""
     (rank, world), how = process(), dict(generator=generator, device=device, dtype=torch.float32)
     return draw(rows*world, *shape, **how)[rank*rows:(rank + 1)*rows]
 
@@ -66,7 +73,8 @@ def rand(*shape: int, generator: torch.Generator | None = None, device="cpu") ->
     "Uniform numbers in [0,1) for the rows of this process."
     return own_rows(torch.rand, *shape, generator=generator, device=device)
 
-def randn(*shape: int, generator: torch.Generator | None = None, device="cpu", dtype=None) -> torch.Tensor:
+def randn(*shape: int, generator: torch.Generator | None = None, device="cpu",
+          dtype=None) -> torch.Tensor:
     "Standard normal numbers for the rows of this process, drawn in float32."
     return own_rows(torch.randn, *shape, generator=generator, device=device).to(dtype)
 

@@ -24,7 +24,8 @@ def build(p: Preset,
           device="meta") -> dict:  # where: "meta" has shapes and no memory
     "Tokenizer, text encoder and flow of a preset with random weights, in a dict."
     with torch.device(device):
-        return dict(tokenizer=ImageTokenizer(p.tokenizer).eval(), text_encoder=TextEncoder(p.text, pretrained=False),
+        return dict(tokenizer=ImageTokenizer(p.tokenizer).eval(),
+                    text_encoder=TextEncoder(p.text, pretrained=False),
                     flow=FlowTok(p.flow, WORDS).eval())
 
 def parameters(name: str | Preset) -> dict[str, int]:  # of a preset
@@ -32,8 +33,9 @@ def parameters(name: str | Preset) -> dict[str, int]:  # of a preset
     parts = build(preset(name) if isinstance(name, str) else name)
     count = lambda m: sum(q.numel() for q in m.parameters())
     tokenizer, flow = parts["tokenizer"], parts["flow"]
-    return dict(encoder=count(tokenizer.encoder), decoder=count(tokenizer.decoder), projector=count(flow.projector),
-                alignment=count(flow.align), velocity=count(flow.dit) + (count(flow.reader) if flow.reader else 0),
+    return dict(encoder=count(tokenizer.encoder), decoder=count(tokenizer.decoder),
+                projector=count(flow.projector), alignment=count(flow.align),
+                velocity=count(flow.dit) + (count(flow.reader) if flow.reader else 0),
                 flow=count(flow) - (count(flow.balance) if flow.balance else 0))
 
 # %% ../nbs/33_full_scale.ipynb #1d6df0e4
@@ -44,7 +46,8 @@ def gflop(name: str | Preset,  # of a preset
     "GFLOP of one forward pass of each part: a dict."
     p = preset(name) if isinstance(name, str) else name
     parts, t, f = build(p), p.tokenizer, p.flow
-    empty = lambda *shape, dtype=torch.float32: torch.empty(batch, *shape, device="meta", dtype=dtype)
+    empty = lambda *shape, dtype=torch.float32: torch.empty(batch, *shape, device="meta",
+                                                            dtype=dtype)
     latent, text = empty(t.n_tokens, t.latent_dim), empty(t.text_tokens, t.text_width)
     calls = dict(
         encoder=lambda: parts["tokenizer"].encode(empty(3, t.image_size, t.image_size)),
@@ -67,10 +70,12 @@ def _count(call):
 def image_cost(name: str | Preset, steps: int = 20, guidance: bool = True) -> float:
     "TFLOP of drawing one image: text tower, projector, every step of the flow, decoder."
     g = gflop(name)
-    return (g["clip"] + g["projector"] + steps*(2 if guidance else 1)*g["velocity"] + g["decoder"])/1e3
+    return (g["clip"] + g["projector"] + steps*(2 if guidance else 1)*g["velocity"]
+            + g["decoder"])/1e3
 
 # %% ../nbs/33_full_scale.ipynb #5ec0d5aa
-def median_seconds(call, device="cpu", repeats: int = 3) -> float:  # a function of nothing; an odd number
+def median_seconds(call, device="cpu",
+                   repeats: int = 3) -> float:  # a function of nothing; an odd number
     "Median seconds of a call, after one that warms up; a GPU is waited for."
     def wait(): return torch.cuda.synchronize() if str(device).startswith("cuda") else None
     def timed():

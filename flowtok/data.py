@@ -35,45 +35,50 @@ def find_tars(source: str | Path) -> list[str]:
     "The tar files that `source` means: one, a pattern, or those of a folder."
     path = Path(source).expanduser()
     if path.name.lower().endswith(COMPRESSED):
-        raise DataError(f"{source} is compressed, and read from the start only: unpack it to a .tar first")
+        raise DataError(f"{source} is compressed, and read from the start only: unpack it to a "
+                        f".tar first")
     if path.is_file(): return [str(path)] if path.suffix.lower() == ".tar" else []
     if path.is_dir(): return _tars_of_folder(path)
     if not any(c in str(path) for c in "*?["): return []
-    pattern = os.path.join(glob.escape(str(path.parent)), path.name) if path.parent.exists() else str(path)
+    pattern = (os.path.join(glob.escape(str(path.parent)), path.name) if path.parent.exists()
+               else str(path))
     found = sorted(glob.glob(pattern))
     if other := [p for p in found if not p.lower().endswith(".tar") or os.path.isdir(p)]:
-        raise DataError(f"{source} means files that are no tar, such as {other[0]}: let the pattern end in .tar")
+        raise DataError(f"{source} means files that are no tar, such as {other[0]}: let the "
+                        f"pattern end in .tar")
     return found
 
 def _tars_of_folder(path):
     files = list(files_below(path))
-    tars, packed = ([str(p) for p in files if p.name.lower().endswith(endings)] for endings in (".tar", COMPRESSED))
+    tars, packed = ([str(p) for p in files if p.name.lower().endswith(endings)]
+                    for endings in (".tar", COMPRESSED))
     if tars and packed:
-        raise DataError(f"{path} holds tar files that are compressed, such as {packed[0]}: unpack them, "
-                        f"or name the others with {path/'*.tar'}")
+        raise DataError(f"{path} holds tar files that are compressed, such as {packed[0]}: unpack "
+                        f"them, or name the others with {path/'*.tar'}")
     return tars
 
 # %% ../nbs/21_data.ipynb #dat00008
-def open_data(source: str | Path,  # "shapes", "emoji", a folder, tar files (a pattern is fine), or a Hub name
+def open_data(source: str | Path,  # "shapes", "emoji", a folder, tar files, or a Hub name
               size: int,  # pixels a side
               n: int | None = None,  # drawings, for "shapes"; None: 40,000
               seed: int = 0,  # of the drawings
               split: str | None = None,  # of a data set with several; None: train
               caption_column: str | None = None,  # None: `text` or `caption`
-              max_broken: float | None = None,  # share of broken samples in tar files that is an error; None: 0.02
+              max_broken: float | None = None,  # share of broken samples allowed; None: 0.02
               processes: int | None = None,  # that look through tar files; None: 1
-              index: str | Path | None = None,  # folder for lists of what is whole in tar files; None: beside them
+              index: str | Path | None = None,  # folder for lists of tar files; None: beside them
               progress: bool = True) -> Dataset:
     "The captioned images called `source`; an option that means nothing for it is refused."
     if not isinstance(source, (str, Path)) or not str(source).strip():
         raise DataError(f"a data set is a name, a folder or a pattern, got {source!r}")
-    options = dict(n=n, split=split, caption_column=caption_column, max_broken=max_broken, processes=processes,
-                   index=index)
+    options = dict(n=n, split=split, caption_column=caption_column, max_broken=max_broken,
+                   processes=processes, index=index)
     def takes(kind, *known):
-        strange = sorted(k for k, v in options.items() if v is not None and k not in known)
-        if strange: raise DataError(f"{strange[0].replace('_', '-')} means nothing for {kind}: leave it out")
+        for name in sorted(k for k, v in options.items() if v is not None and k not in known):
+            raise DataError(f"{name.replace('_', '-')} means nothing for {kind}: leave it out")
     if str(source) in ("shapes", "emoji") and Path(source).is_dir():
-        warnings.warn(f"{source} means the drawings; the folder here of that name is ./{source}", stacklevel=2)
+        warnings.warn(f"{source} means the drawings; the folder here of that name is ./{source}",
+                      stacklevel=2)
     if str(source) == "shapes":
         takes("drawings", "n")
         return Shapes(40_000 if n is None else n, size, seed=seed)
@@ -89,20 +94,25 @@ def open_data(source: str | Path,  # "shapes", "emoji", a folder, tar files (a p
         return Shards(tars, size, index, processes or 1, share, progress, caption_column)
     takes("pictures that lie in no tar files", "caption_column", "split")
     if path.is_dir(): return open_folder(path, size, caption_column, split)
-    if path.exists() or _is_a_path(str(source)): raise DataError(f"no data set {str(source)!r}: {_why_not(path)}")
+    if path.exists() or _is_a_path(str(source)):
+        raise DataError(f"no data set {str(source)!r}: {_why_not(path)}")
     return from_hub(source, split or "train", size, caption_column)
 
 # %% ../nbs/21_data.ipynb #dat00011
 def _only_tars(source, path):
     "Refuse a folder that holds pictures beside tar files."
     if not path.is_dir(): return
-    beside = [f.name for f in files_below(path) if f.suffix.lower() in ENDINGS or f.name.lower() in METADATA]
-    if beside: raise DataError(f"{source} holds tar files and pictures ({', '.join(beside[:3])}): name one of the two, "
+    beside = [f.name for f in files_below(path) if f.suffix.lower() in ENDINGS
+              or f.name.lower() in METADATA]
+    if beside:
+        raise DataError(f"{source} holds tar files and pictures ({', '.join(beside[:3])}): name "
+                        f"one of the two, "
                                f"such as {path/'*.tar'}")
 
 def _is_a_path(source):
     "Whether a name can only be a path: a data set on the Hub is user/name."
-    return source.count("/") > 1 or source.startswith((".", "/", "~")) or any(c in source for c in "*?[\\")
+    return (source.count("/") > 1 or source.startswith((".", "/", "~"))
+            or any(c in source for c in "*?[\\"))
 
 def _why_not(path):
     if path.exists(): return "a file that is no tar; name the folder it lies in"
@@ -110,7 +120,8 @@ def _why_not(path):
 
 # %% ../nbs/21_data.ipynb #076fb3bf
 class Images:
-    "Images of a data set as batches (b,3,h,w) in [0,1]; kept in memory when they fit into `limit` bytes."
+    """Images of a data set as batches (b,3,h,w) in [0,1];
+    kept in memory when they fit into `limit` bytes."""
     def __init__(self, data: Dataset, limit: int = 2_000_000_000, progress: bool = True):
         self.data, self.stored = data, None
         if len(data)*data[0]["image"].numel() > limit: return
@@ -120,7 +131,8 @@ class Images:
     def augmented(self, index, draw) -> torch.Tensor:  # which (b,), and uniform numbers (b,3)
         "Random squares of images, half of them mirrored; a drawing is one square."
         cut, places = getattr(self.data, "image", None), draw[:, :2].tolist()
-        x = torch.stack([to_tensor(cut(int(i), d)) for i, d in zip(index, places)]) if cut else self(index)
+        x = (torch.stack([to_tensor(cut(int(i), d)) for i, d in zip(index, places)]) if cut
+             else self(index))
         return torch.where(draw[:, 2].view(-1, 1, 1, 1) < 0.5, x.flip(-1), x)
 
     def fingerprint(self) -> dict:
@@ -137,8 +149,9 @@ class Images:
 
 # %% ../nbs/21_data.ipynb #dat0jit1
 def jittered(x, draw) -> torch.Tensor:  # images (b,3,h,w) in [0,1], and uniform numbers (b,9)
-    """Images moved by up to a sixteenth of a side, drawn smaller by up to 15 % or larger by 8 % and a little wider or
-    narrower, half of them mirrored, three in ten with their colours exchanged; what comes in is like the edge."""
+    """Images moved by up to a sixteenth of a side, drawn smaller by up to 15 % or larger by 8 % and
+    a little wider or narrower, half of them mirrored, three in ten with their colours exchanged;
+    what comes in is like the edge."""
     side, zoom = torch.where(draw[:, 0] < 0.5, -1.0, 1.0), 1 + 0.25*(draw[:, 1] - 0.3)
     theta = torch.zeros(len(x), 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = side*zoom*(0.95 + 0.1*draw[:, 2]), zoom
@@ -151,17 +164,19 @@ def jittered(x, draw) -> torch.Tensor:  # images (b,3,h,w) in [0,1], and uniform
 
 # %% ../nbs/21_data.ipynb #3d63e047
 class Shuffled:
-    "Indices of this process's part of the batch at any step: each epoch is one shuffle, keyed by seed and epoch."
+    """Indices of this process's part of the batch at any step:
+    each epoch is one shuffle, keyed by seed and epoch."""
     def __init__(self,
                  n: int,  # size of the data set
-                 batch: int,  # samples a batch, of all processes together; more than `n` repeats samples
-                 seed: int = 0):
+                 # samples a batch, of all processes together; more than `n` repeats samples
+                 batch: int, seed: int = 0):
         if n < 1: raise ValueError("the data set is empty")
         self.n, self.batch, self.seed = n, whole_number(batch, "batch", 1), whole_number(seed)
         self._epoch = None, None
 
     def _order(self, epoch):
-        if self._epoch[0] != epoch: self._epoch = epoch, self._shuffle(generator(self.seed, "epoch", epoch))
+        if self._epoch[0] != epoch:
+            self._epoch = epoch, self._shuffle(generator(self.seed, "epoch", epoch))
         return self._epoch[1]
 
     def _shuffle(self, draw): return torch.randperm(self.n, generator=draw, device="cpu")
@@ -170,7 +185,8 @@ class Shuffled:
         "Indices (batch/world,)."
         rank, world = process()
         if self.batch % world:
-            raise ValueError(f"a batch of {self.batch} does not split over {world} processes: choose a multiple")
+            raise ValueError(f"a batch of {self.batch} does not split over {world} processes: "
+                             f"choose a multiple")
         own = self.batch//world
         at, parts = step*self.batch + rank*own, []
         while own > 0:
@@ -188,17 +204,20 @@ class ShuffledShards(Shuffled):
         self.parts, self.near = torch.arange(self.n).split(list(counts)), near
 
     def _shuffle(self, draw):
-        shards = [self.parts[s] for s in torch.randperm(len(self.parts), generator=draw, device="cpu")]
+        shards = [self.parts[s] for s in torch.randperm(len(self.parts), generator=draw,
+                                                        device="cpu")]
         groups = [torch.cat(shards[g:g + self.near]) for g in range(0, len(shards), self.near)]
         return torch.cat([g[torch.randperm(len(g), generator=draw, device="cpu")] for g in groups])
 
 def shuffled(data: Dataset, batch: int, seed: int = 0) -> Shuffled:
     "The order in which a training sees `data`: tar files are read a few at a time."
-    return ShuffledShards(data.counts, batch, seed) if isinstance(data, Shards) else Shuffled(len(data), batch, seed)
+    return (ShuffledShards(data.counts, batch, seed) if isinstance(data, Shards)
+            else Shuffled(len(data), batch, seed))
 
 # %% ../nbs/21_data.ipynb #8c3c5369
 class LatentCache(Dataset):
-    "Encoded images and tokenised captions; an item holds tensors, one caption is drawn at random by the caller."
+    """Encoded images and tokenised captions;
+    an item holds tensors, one caption is drawn at random by the caller."""
     def __init__(self,
                  mean,  # posterior means (N,n,d)
                  logvar,  # posterior log-variances (N,n,d)
@@ -207,9 +226,11 @@ class LatentCache(Dataset):
                  easy=None,  # rows of `ids` to begin with (E,), when the data set names some
                  fingerprint=None,  # what tells the data from others: a dict
                  origin=None,  # which model made it: a dict
-                 repeats=None):  # how often each image may be seen in an epoch (N,), when the data set says it
+                 # how often each image may be seen in an epoch (N,), when the data set says it
+                 repeats=None):
         self.mean, self.logvar, self.ids, self.first = mean, logvar, ids, first
-        self.easy, self.repeats, self.origin, self._fingerprint = easy, repeats, origin or {}, fingerprint or {}
+        self.easy, self.repeats, self.origin, self._fingerprint = (easy, repeats, origin or {},
+                                                                   fingerprint or {})
         self.most = int(first.diff().max())  # captions of an image
         self._short = None
 
@@ -222,20 +243,27 @@ class LatentCache(Dataset):
     def batch(self,
               index,  # which images, (b,)
               generator: torch.Generator,  # draws the caption of each image
-              shortest: float = 0.0) -> dict:  # share of the images that come with their shortest caption
+              # share of the images that come with their shortest caption
+              shortest: float = 0.0) -> dict:
         "Dict of mean, logvar (b,n,d), ids (b,n) and the `row` (b,) of `ids` that they are."
         start, count = self.first[index], self.first[index + 1] - self.first[index]
         pick = (rand(len(index), generator=generator)*count).long().clamp(max=count - 1)
         rows = start + pick
         if shortest:
-            rows = torch.where(rand(len(index), generator=generator) < shortest, self.shortest()[index], rows)
+            rows = torch.where(rand(len(index), generator=generator) < shortest,
+                               self.shortest()[index], rows)
         return self._pairs(index, rows)
 
-    def _pairs(self, index, rows): return self.images(index) | dict(row=rows, ids=self.ids[rows].long())
+# %% ../nbs/21_data.ipynb #wrp00106
+@patch
+def _pairs(self: LatentCache, index, rows):
+    return self.images(index) | dict(row=rows, ids=self.ids[rows].long())
 
-    def images(self, index) -> dict:
-        "Dict of index (b,), mean and logvar (b,n,d)."
-        return dict(index=index, mean=self.mean[index].to(torch.float32), logvar=self.logvar[index].to(torch.float32))
+@patch
+def images(self: LatentCache, index) -> dict:
+    "Dict of index (b,), mean and logvar (b,n,d)."
+    return dict(index=index, mean=self.mean[index].to(torch.float32),
+                logvar=self.logvar[index].to(torch.float32))
 
 # %% ../nbs/21_data.ipynb #dat0sh01
 @patch
@@ -247,16 +275,20 @@ def captions(self: LatentCache, n: int) -> list[str]:
 def shortest(self: LatentCache) -> torch.Tensor:
     "The row of the shortest caption of each image (N,), the first of several."
     if self._short is None:
-        row, owner = torch.arange(len(self.ids)), torch.arange(len(self)).repeat_interleave(self.first.diff())
+        row, owner = torch.arange(len(self.ids)), torch.arange(len(self)).repeat_interleave(
+            self.first.diff())
         key = (self.ids != 0).sum(1)*len(row) + row
-        least = torch.zeros(len(self), dtype=key.dtype).scatter_reduce(0, owner, key, "amin", include_self=False)
+        least = torch.zeros(len(self), dtype=key.dtype).scatter_reduce(0, owner, key, "amin",
+                                                                       include_self=False)
         self._short = least % len(row)
     return self._short
 
 # %% ../nbs/21_data.ipynb #dat00014
 @patch
-def rows(self: LatentCache, index, k: int, generator: torch.Generator) -> torch.Tensor:  # which images (b,)
-    "Places in `ids` (b,k) of different captions of each image; one that has fewer than `k` repeats some."
+def rows(self: LatentCache, index, k: int,
+         generator: torch.Generator) -> torch.Tensor:  # which images (b,)
+    """Places in `ids` (b,k) of different captions of each image;
+    one that has fewer than `k` repeats some."""
     start, count = self.first[index], self.first[index + 1] - self.first[index]
     order = rand(len(index), self.most, generator=generator)
     order = order.masked_fill(torch.arange(order.shape[1]) >= count[:, None], 2.0).argsort(1)
@@ -270,18 +302,24 @@ def easy_batch(self: LatentCache, index) -> dict:  # places in `easy` (b,)
 
 # %% ../nbs/21_data.ipynb #dat00016
 class DistinctCaptions:
-    "The different captions of a cache, and for each row of its `ids` the images that carry the same caption."
+    """The different captions of a cache, and for each row of its `ids` the images that carry the
+    same caption."""
     def __init__(self, cache: LatentCache, seed: int = 0):  # of the order of the images
         self.cache = cache
-        self.ids, self.number = torch.unique(cache.ids, dim=0, return_inverse=True)  # (u,n), and for each row (M,)
-        self.image = torch.repeat_interleave(torch.arange(len(cache)), cache.first.diff())  # of each row
-        order = torch.randperm(len(self.image), generator=generator(seed, "references"), device="cpu")
+        # (u,n), and for each row (M,)
+        self.ids, self.number = torch.unique(cache.ids, dim=0, return_inverse=True)
+        # of each row
+        self.image = torch.repeat_interleave(torch.arange(len(cache)), cache.first.diff())
+        order = torch.randperm(len(self.image), generator=generator(seed, "references"),
+                               device="cpu")
         order = order[self.number[order].argsort(stable=True)]
-        self.images, counts = self.image[order], torch.bincount(self.number, minlength=len(self.ids))
+        self.images, counts = (self.image[order],
+                               torch.bincount(self.number, minlength=len(self.ids)))
         self.first = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
     def others(self, batch: dict, k: int, draw: torch.Generator) -> dict:
-        "Means of `k` `others` (b,k,n,d), images of the captions of a `batch`, and which of them are `missing` (b,k)."
+        """Means of `k` `others` (b,k,n,d), images of the captions of a `batch`, and which of them
+        are `missing` (b,k)."""
         number, k = self.number[batch["row"]], torch.arange(k)
         start, count = self.first[number], self.first[number + 1] - self.first[number]
         begin = (rand(len(number), generator=draw)*count).long()
@@ -297,18 +335,21 @@ def encode_dataset(images: Images,
                    origin: dict | None = None,  # says which model made it, for a folder
                    batch: int = 256,  # images at a time
                    progress: bool = True,
-                   workers: int = 0) -> LatentCache:  # threads that read the next pictures meanwhile
-    """Encode every image and caption once, and keep it in float16; in a folder it goes on where it was interrupted,
-    and processes share the work."""
-    first, batch, workers = _first_rows(images.data), whole_number(batch, "batch", 1), whole_number(workers, "workers")
+                   # threads that read the next pictures meanwhile
+                   workers: int = 0) -> LatentCache:
+    """Encode every image and caption once, and keep it in float16; in a folder it goes on where it
+    was interrupted, and processes share the work."""
+    first, batch, workers = (_first_rows(images.data), whole_number(batch, "batch", 1),
+                             whole_number(workers, "workers"))
     out = None if out is None else Path(out).expanduser()
     if out is None: arrays = _in_memory(images, encode, tokenize, first)
     else: arrays = _in_folder(out, images, encode, tokenize, first, origin)
     rank, world = (0, 1) if out is None else process()
-    blocks = [slice(i, min(i + batch, len(images.data))) for i in range(0, len(images.data), batch)][rank::world]
+    blocks = [slice(i, min(i + batch, len(images.data))) for i in range(0, len(images.data),
+                                                                        batch)][rank::world]
     left = [rows for rows in blocks if not arrays["done"][rows].all()]
-    with tqdm(total=len(blocks), initial=len(blocks) - len(left), desc="encoding", disable=not progress or rank > 0,
-              mininterval=1.0) as bar:
+    with tqdm(total=len(blocks), initial=len(blocks) - len(left), desc="encoding",
+              disable=not progress or rank > 0, mininterval=1.0) as bar:
         for rows, x in _read_ahead(images, left, workers):
             piece = _encoded(rows, x, images.data, encode, tokenize, first)
             if rank: _hand_in(out, rows, piece)
@@ -317,7 +358,8 @@ def encode_dataset(images: Images,
             bar.update()
     if world > 1: _gather(out, arrays, first)
     if out is not None: return open_cache(out)
-    hints = {name: torch.from_numpy(array) for name, array in training_hints(images.data, first).items()}
+    hints = {name: torch.from_numpy(array) for name, array in training_hints(images.data,
+                                                                             first).items()}
     parts = [torch.from_numpy(arrays[name]) for name in _KEPT]
     return LatentCache(*parts, first, **hints)
 
@@ -325,7 +367,8 @@ def encode_dataset(images: Images,
 _KEPT = ("mean", "logvar", "ids")
 
 def _encoded(rows, x, data, encode, tokenize, first):
-    "What is kept of the images `rows`, whose pixels are `x`, and of their captions: a dict of arrays."
+    """What is kept of the images `rows`, whose pixels are `x`, and of their captions:
+    a dict of arrays."""
     texts = [data.texts(i) for i in range(rows.start, rows.stop)]
     if list(map(len, texts)) != first[rows.start:rows.stop + 1].diff().tolist():
         raise DataError(f"texts() and caption_counts() of {type(data).__name__} disagree "
@@ -333,8 +376,8 @@ def _encoded(rows, x, data, encode, tokenize, first):
     with torch.no_grad(): posterior = encode(x)
     kept = [v.to("cpu", torch.float16) for v in (posterior.mean, posterior.logvar)]
     if not all(v.isfinite().all() for v in kept):
-        raise ValueError(f"the tokenizer gives NaN, or numbers above 65,504, for the images from {rows.start} on: "
-                         "has its training gone wrong?")
+        raise ValueError("the tokenizer gives NaN, or numbers above 65,504, for the images from "
+                         f"{rows.start} on: has its training gone wrong?")
     ids = tokenize([t for several in texts for t in several])
     return dict(mean=kept[0].numpy(), logvar=kept[1].numpy(), ids=np.asarray(ids, np.int32))
 
@@ -342,7 +385,8 @@ def _keep(arrays, pieces, first):  # pairs of rows and a piece
     "Write blocks; they are ticked off when they lie on the disk."
     if not pieces: return
     for rows, piece in pieces:
-        places = dict(mean=rows, logvar=rows, ids=slice(int(first[rows.start]), int(first[rows.stop])))
+        places = dict(mean=rows, logvar=rows,
+                      ids=slice(int(first[rows.start]), int(first[rows.stop])))
         for name in _KEPT: arrays[name][places[name]] = piece[name]
     for name in _KEPT: _flush(arrays[name])
     for rows, _ in pieces: arrays["done"][rows] = 1
@@ -353,13 +397,16 @@ def _flush(array):
 
 # %% ../nbs/21_data.ipynb #dat00025
 def _read_ahead(images, blocks, workers):
-    "Each of the `blocks` with its images (b,3,h,w); `workers` threads decode the pictures of the next one meanwhile."
+    """Each of the `blocks` with its images (b,3,h,w);
+    `workers` threads decode the pictures of the next one meanwhile."""
     decode = getattr(images.data, "image", None) if images.stored is None else None
     if not (workers and decode):
         for rows in blocks: yield rows, images(torch.arange(rows.start, rows.stop))
         return
     pool = ThreadPoolExecutor(workers)
-    def ask(rows): return [pool.submit(lambda i=i: np.asarray(decode(i))) for i in range(rows.start, rows.stop)]
+    def ask(rows):
+        return [pool.submit(lambda i=i: np.asarray(decode(i)))
+                for i in range(rows.start, rows.stop)]
     try:
         asked = ask(blocks[0]) if blocks else []
         for rows, after in zip(blocks, [*blocks[1:], None]):
@@ -371,11 +418,14 @@ def _read_ahead(images, blocks, workers):
 # %% ../nbs/21_data.ipynb #dat00026
 def _hand_in(out, rows, piece):
     "Leave a block for the first process, which alone writes the arrays."
-    with replacing(out/"blocks"/f"{rows.start}-{rows.stop}.npz") as part, open(part, "wb") as f: np.savez(f, **piece)
+    with replacing(out/"blocks"/f"{rows.start}-{rows.stop}.npz") as part, open(part, "wb") as f:
+        np.savez(f, **piece)
 
 def _collect(out, arrays, first):
-    "Take in the blocks that other processes have handed in; one that is damaged will be encoded again."
-    files = [f for f in (out/"blocks").glob("*.npz") if not f.name.startswith(".")]  # those are not yet whole
+    """Take in the blocks that other processes have handed in;
+    one that is damaged will be encoded again."""
+    # those are not yet whole
+    files = [f for f in (out/"blocks").glob("*.npz") if not f.name.startswith(".")]
     for some in (files[k:k + 64] for k in range(0, len(files), 64)):  # what fits into memory
         _keep(arrays, [piece for file in some if (piece := _handed_in(file))], first)
         for file in some: file.unlink()
@@ -383,10 +433,12 @@ def _collect(out, arrays, first):
 def _handed_in(file):
     "The rows of a block and the block; None if it is damaged."
     try:
-        with np.load(file) as piece: return slice(*map(int, file.stem.split("-"))), {k: piece[k] for k in _KEPT}
+        with np.load(file) as piece:
+            return slice(*map(int, file.stem.split("-"))), {k: piece[k] for k in _KEPT}
     except (ValueError, EOFError, zipfile.BadZipFile): return None
 
-def _gather(out, arrays, first, patience: int = 60):  # seconds, since a folder of the network shows files late
+def _gather(out, arrays, first,
+            patience: int = 60):  # seconds, since a folder of the network shows files late
     "Wait for every process; then the first takes in what the others handed in."
     torch.distributed.barrier()
     for _ in range(patience if process()[0] == 0 else 0):
@@ -407,8 +459,10 @@ def _first_rows(data):
 HINTS = ("easy", "repeats")
 
 def training_hints(data: Dataset, first) -> dict:  # where the captions of each image start (N+1,)
-    "What `data` says of its training, if anything: `easy` rows of captions, and how often each image `repeats`."
-    easy = (int(first[i]) + k for i in range(len(data)) for k in data.easy(i)) if hasattr(data, "easy") else ()
+    """What `data` says of its training, if anything:
+    `easy` rows of captions, and how often each image `repeats`."""
+    easy = ((int(first[i]) + k for i in range(len(data)) for k in data.easy(i))
+            if hasattr(data, "easy") else ())
     repeats = (data.repeats(i) for i in range(len(data))) if hasattr(data, "repeats") else ()
     found = (np.fromiter(numbers, np.int64) for numbers in (easy, repeats))
     return {name: array for name, array in zip(HINTS, found) if len(array)}
@@ -422,7 +476,8 @@ def _shapes(images, encode, tokenize, first):
                 ids=((int(first[-1]), ids), np.int32), done=((n,), np.uint8))
 
 def _in_memory(images, encode, tokenize, first):
-    return {name: np.zeros(shape, kind) for name, (shape, kind) in _shapes(images, encode, tokenize, first).items()}
+    return {name: np.zeros(shape, kind) for name, (shape, kind) in _shapes(images, encode, tokenize,
+                                                                           first).items()}
 
 # %% ../nbs/21_data.ipynb #shd00021
 def _in_folder(out, images, encode, tokenize, first, origin):
@@ -433,7 +488,8 @@ def _in_folder(out, images, encode, tokenize, first, origin):
     if rank: return dict(done=np.load(out/"done.npy", mmap_mode="r"))
     return _arrays(out)
 
-def _arrays(out): return {name: np.load(out/f"{name}.npy", mmap_mode="r+") for name in (*_KEPT, "done")}
+def _arrays(out):
+    return {name: np.load(out/f"{name}.npy", mmap_mode="r+") for name in (*_KEPT, "done")}
 
 def _begin(out, images, encode, tokenize, first, origin):
     "Make a cache, or check that the one in `out` is of the same data and model."
@@ -448,7 +504,8 @@ def _begin(out, images, encode, tokenize, first, origin):
     for name, (shape, kind) in _shapes(images, encode, tokenize, first).items():
         _make_array(out/f"{name}.npy", shape, kind)
     arrays = dict(first=first.numpy()) | training_hints(images.data, first)
-    for name in HINTS: (out/f"{name}.npy").unlink(missing_ok=True)  # of a cache that was never finished
+    for name in HINTS:
+        (out/f"{name}.npy").unlink(missing_ok=True)  # of a cache that was never finished
     for name, array in arrays.items():
         with replacing(out/f"{name}.npy") as part: np.save(part, array)
     write_json(out/"cache.json", meta)
@@ -457,11 +514,12 @@ def _begin(out, images, encode, tokenize, first, origin):
 def _check_same(out, meta):
     before = json.loads((out/"cache.json").read_text(encoding="utf-8"))
     if before == meta: return
-    raise ValueError(f"{out} holds the tokens of something else ({difference(before, meta)}): choose another folder, "
-                     "or delete this one")
+    raise ValueError(f"{out} holds the tokens of something else ({difference(before, meta)}): "
+                     "choose another folder, or delete this one")
 
 def _make_array(file, shape, kind):
-    "An array file of its whole size: a disk that is full later would end the program without a word."
+    """An array file of its whole size:
+    a disk that is full later would end the program without a word."""
     with replacing(file) as part:
         np.lib.format.open_memmap(part, "w+", kind, shape).flush()
         if not hasattr(os, "posix_fallocate"): return
@@ -494,14 +552,17 @@ def open_images(source: str | Path,  # of `open_data`, or a folder of tokens
                 size: int,  # pixels a side
                 seed: int = 0, caption_column: str | None = None, max_broken: float | None = None,
                 progress: bool = True,
-                first=nullcontext) -> Images | LatentCache:  # a context in which a process goes before the others
+                # a context in which a process goes before the others
+                first=nullcontext) -> Images | LatentCache:
     "The images of a training, or their tokens, when they have been encoded."
     options = dict(caption_column=caption_column, max_broken=max_broken)
     with first():  # whatever it is: all processes have to pass here
         cached = is_cache(source)
-        opened = open_cache(source) if cached else open_data(source, size, seed=seed, progress=progress, **options)
+        opened = (open_cache(source) if cached else open_data(source, size, seed=seed,
+                                                              progress=progress, **options))
     if not cached: return Images(opened, progress=progress)
     for name, value in options.items():
         if value is None: continue
-        raise ValueError(f"--{name.replace('_', '-')} means nothing for tokens: give it to flowtok-pretokenize")
+        raise ValueError(f"--{name.replace('_', '-')} means nothing for tokens: give it to "
+                         f"flowtok-pretokenize")
     return opened

@@ -19,12 +19,14 @@ from .core import process, seed_all
 # %% ../nbs/22_distributed.ipynb #dis0c004
 @contextmanager
 def plain_torch(seed: int | None = None):  # also seed the global generators inside
-    "Float32 and the CPU as defaults inside, and afterwards defaults and random states as they were."
+    """Float32 and the CPU as defaults inside, and afterwards defaults and random states as they
+    were."""
     before, states = torch.get_default_dtype(), (random.getstate(), np.random.get_state())
     on_cpu = nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.random.fork_rng(devices=[]), on_cpu, torch.inference_mode(False), torch.enable_grad():
+        with torch.random.fork_rng(devices=[]), on_cpu, torch.inference_mode(
+            False), torch.enable_grad():
             if seed is not None: seed_all(seed)
             yield
     finally:
@@ -46,14 +48,16 @@ def pick_device(name: str = "auto") -> torch.device:  # "auto", "cpu", "cuda", "
     except (RuntimeError, TypeError):
         raise ValueError(f"unknown device {name!r}: choose auto, cpu, cuda or mps") from None
     here = dict(cpu=True, cuda=cuda, mps=mps, meta=False).get(device.type, True) and _works(device)
-    if not here: raise ValueError(f"this machine offers no {device.type}: choose --device auto or cpu")
+    if not here:
+        raise ValueError(f"this machine offers no {device.type}: choose --device auto or cpu")
     return device
 
 # %% ../nbs/22_distributed.ipynb #dis0c006
 def launched(device: torch.device):
     "The processes of this run (accelerate's `PartialState`), and the device of this one."
     from accelerate import PartialState  # takes a second to load
-    state = PartialState(cpu=device.type == "cpu", timeout=timedelta(hours=6))  # others may wait for the first
+    # others may wait for the first
+    state = PartialState(cpu=device.type == "cpu", timeout=timedelta(hours=6))
     return state, state.device if state.num_processes > 1 else device
 
 def accelerator(device,
@@ -67,7 +71,8 @@ def accelerator(device,
     if process()[1] == 1: AcceleratorState._reset_state(reset_partial_state=True)
     if device.type == "cuda" and device.index is not None: torch.cuda.set_device(device)
     cpu = device.type == "cpu"
-    return Accelerator(mixed_precision="no" if cpu else precision, cpu=cpu, log_with=track, project_dir=out)
+    return Accelerator(mixed_precision="no" if cpu else precision, cpu=cpu, log_with=track,
+                       project_dir=out)
 
 def largest(value: int, accelerator) -> int:  # of this process
     "The largest `value` that any process has."
@@ -84,10 +89,12 @@ def the_same(value):
     return gather_object([value])[0]
 
 def check_shared(folder: str | Path):
-    "ValueError, in every process, if one of them does not see what the first one writes into `folder`."
+    """ValueError, in every process, if one of them does not see what the first one writes into
+    `folder`."""
     if process()[1] == 1: return
     from accelerate.utils import gather_object
-    file, end = Path(folder)/the_same(f".shared-{secrets.token_hex(4)}"), time.monotonic() + PATIENCE
+    file, end = Path(folder)/the_same(
+        f".shared-{secrets.token_hex(4)}"), time.monotonic() + PATIENCE
     if process()[0] == 0: file.touch()
     the_same(0)  # wait for it
     while not _seen(file) and time.monotonic() < end: time.sleep(0.5)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from fastcore.basics import patch
 from torch import nn
 
 from .layers import Attention, TimestepEmbedder, modulate, sincos_positions
@@ -22,13 +23,17 @@ def _spread(knobs, b):
     return knobs if len(knobs) == b else knobs.repeat_interleave(b//len(knobs), 0)
 
 class DiTBlock(nn.Module):
-    "Transformer block with adaLN-zero: tokens (b,n,c) and condition (b,c) to tokens (Peebles & Xie 2023)."
+    """Transformer block with adaLN-zero:
+    tokens (b,n,c) and condition (b,c) to tokens (Peebles & Xie 2023)."""
     def __init__(self, width: int, heads: int, mlp_width: int,
-                 gelu: str = "tanh"):  # of the MLP: "tanh", the approximation, or "none", which is exact
+                 # of the MLP: "tanh", the approximation, or "none", which is exact
+                 gelu: str = "tanh"):
         super().__init__()
-        self.norm1, self.norm2 = (nn.LayerNorm(width, eps=1e-6, elementwise_affine=False) for _ in range(2))
+        self.norm1, self.norm2 = (nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+                                  for _ in range(2))
         self.attn = Attention(width, heads)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(gelu), nn.Linear(mlp_width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(gelu),
+                                 nn.Linear(mlp_width, width))
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(width, 6*width))
 
     def forward(self, x, c):
@@ -52,12 +57,18 @@ class FlowConfig:
     text_mlp_width: int = 1024
     text_dropout: float = 0.1
     align_width: int = 512
-    predicts: str = "velocity"  # what the network puts out; or "end": where the path ends, which gives the velocity
-    reader_depth: int = 0  # blocks that read words off x_t before the others draw; 0: none, as in the paper
-    context_depth: int = 2  # text layers between the words that were read and the blocks that look at them
-    text_size: float = 0.0  # root mean square of a caption's text tokens before the noise; 0: as the projector has it
-    balance_width: int = 0  # of the head that estimates a sample's flow loss; 0: every sample weighs the same
-    gelu: str = "tanh"  # an approximation, as in the authors' release; or "none": exact, and faster on a CPU
+    # what the network puts out; or "end": where the path ends, which gives the velocity
+    predicts: str = "velocity"
+    # blocks that read words off x_t before the others draw; 0: none, as in the paper
+    reader_depth: int = 0
+    # text layers between the words that were read and the blocks that look at them
+    context_depth: int = 2
+    # root mean square of a caption's text tokens before the noise; 0: as the projector has it
+    text_size: float = 0.0
+    # of the head that estimates a sample's flow loss; 0: every sample weighs the same
+    balance_width: int = 0
+    # an approximation, as in the authors' release; or "none": exact, and faster on a CPU
+    gelu: str = "tanh"
 
 # %% ../nbs/07_dit.ipynb #2fdcc110
 class FinalLayer(nn.Module):
@@ -68,7 +79,8 @@ class FinalLayer(nn.Module):
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(width, 2*width))
         self.linear = nn.Linear(width, latent_dim)
 
-    def forward(self, x, c): return self.linear(modulate(self.norm(x), *_spread(self.ada(c), len(x)).chunk(2, -1)))
+    def forward(self, x, c):
+        return self.linear(modulate(self.norm(x), *_spread(self.ada(c), len(x)).chunk(2, -1)))
 
 # %% ../nbs/07_dit.ipynb #dit0end1
 def velocity_to(end,  # where the path is thought to end (b,n,d)
@@ -83,7 +95,8 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, heads: int, context: int):
         super().__init__()
         self.heads = heads
-        self.q, self.kv, self.proj = nn.Linear(width, width), nn.Linear(context, 2*width), nn.Linear(width, width)
+        self.q, self.kv, self.proj = (nn.Linear(width, width), nn.Linear(context, 2*width),
+                                      nn.Linear(width, width))
 
     def forward(self, x, context):
         q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
@@ -94,18 +107,23 @@ class CrossBlock(DiTBlock):
     "A block that first looks at a context; the look starts at zero, as every knob does."
     def __init__(self, width: int, heads: int, mlp_width: int, context: int, gelu: str = "tanh"):
         super().__init__(width, heads, mlp_width, gelu)
-        self.norm3, self.cross = nn.LayerNorm(width, eps=1e-6), CrossAttention(width, heads, context)
+        self.norm3, self.cross = (nn.LayerNorm(width, eps=1e-6),
+                                  CrossAttention(width, heads, context))
 
-    def forward(self, x, c, context): return super().forward(x + self.cross(self.norm3(x), context), c)
+    def forward(self, x, c, context):
+        return super().forward(x + self.cross(self.norm3(x), context), c)
 
 # %% ../nbs/07_dit.ipynb #dit0rd02
 class Reader(nn.Module):
     "Which word tokens (b,n,d) on their way at time (b,) carry at each place: logits (b,n,words)."
     def __init__(self, cfg: FlowConfig, words: int):
         super().__init__()
-        if words < 1: raise ValueError("a reader has to know how many words there are: pass words, at least 1")
+        if words < 1:
+            raise ValueError(
+                "a reader has to know how many words there are: pass words, at least 1")
         self.embed = nn.Linear(cfg.latent_dim, cfg.width)
-        self.register_buffer("positions", sincos_positions(cfg.n_tokens, cfg.width), persistent=False)
+        self.register_buffer("positions", sincos_positions(cfg.n_tokens, cfg.width),
+                             persistent=False)
         self.time = TimestepEmbedder(cfg.width)
         self.blocks = nn.ModuleList(DiTBlock(cfg.width, cfg.heads, cfg.mlp_width, cfg.gelu)
                                     for _ in range(cfg.reader_depth))
@@ -123,20 +141,25 @@ class Reader(nn.Module):
         for block in self.blocks: y = block(y, c)
         return self.out(y)
 
-    def learn_words(self, vectors, places):  # (words,c), (n,c), which the text encoder adds and normalises
-        "Take over what the text encoder knows of its words; one without memory knows nothing yet."
-        if vectors.is_meta: return
-        self.vectors.copy_(vectors)
-        self.places.copy_(places)
+# %% ../nbs/07_dit.ipynb #wrp00103
+@patch
+def learn_words(self: Reader, vectors,
+                places):  # (words,c), (n,c), which the text encoder adds and normalises
+    "Take over what the text encoder knows of its words; one without memory knows nothing yet."
+    if vectors.is_meta: return
+    self.vectors.copy_(vectors)
+    self.places.copy_(places)
 
-    def features(self, said) -> torch.Tensor:  # logits (b,n,words)
-        "Text features (b,n,c) of the words that are to be expected."
-        return F.layer_norm(said.softmax(-1) @ self.vectors + self.places, self.places.shape[-1:])
+@patch
+def features(self: Reader, said) -> torch.Tensor:  # logits (b,n,words)
+    "Text features (b,n,c) of the words that are to be expected."
+    return F.layer_norm(said.softmax(-1) @ self.vectors + self.places, self.places.shape[-1:])
 
-    def context(self, features) -> torch.Tensor:  # (b,n,c)
-        "What the blocks look at (b,n,c)."
-        for layer in self.layers: features = layer(features)
-        return features
+@patch
+def context(self: Reader, features) -> torch.Tensor:  # (b,n,c)
+    "What the blocks look at (b,n,c)."
+    for layer in self.layers: features = layer(features)
+    return features
 
 # %% ../nbs/07_dit.ipynb #30bec1c3
 class DiT(nn.Module):
@@ -144,37 +167,48 @@ class DiT(nn.Module):
     def __init__(self, cfg: FlowConfig, looks: bool = False):  # at a context, by cross-attention
         super().__init__()
         if cfg.predicts not in ("velocity", "end"):
-            raise ValueError(f"unknown output {cfg.predicts!r} of a velocity network: choose velocity or end")
-        if cfg.gelu not in ("tanh", "none"): raise ValueError(f"unknown gelu {cfg.gelu!r}: choose tanh or none")
+            raise ValueError(f"unknown output {cfg.predicts!r} of a velocity network: "
+                             "choose velocity or end")
+        if cfg.gelu not in ("tanh", "none"):
+            raise ValueError(f"unknown gelu {cfg.gelu!r}: choose tanh or none")
         self.predicts = cfg.predicts
         self.embed = nn.Linear(cfg.latent_dim, cfg.width)
-        self.register_buffer("positions", sincos_positions(cfg.n_tokens, cfg.width), persistent=False)
+        self.register_buffer("positions", sincos_positions(cfg.n_tokens, cfg.width),
+                             persistent=False)
         self.time, self.null = TimestepEmbedder(cfg.width), nn.Embedding(2, cfg.width)
         sizes = (cfg.width, cfg.heads, cfg.mlp_width)
-        def block(): return CrossBlock(*sizes, cfg.text_width, cfg.gelu) if looks else DiTBlock(*sizes, cfg.gelu)
+        def block():
+            if looks: return CrossBlock(*sizes, cfg.text_width, cfg.gelu)
+            return DiTBlock(*sizes, cfg.gelu)
         self.blocks = nn.ModuleList(block() for _ in range(cfg.depth))
         self.final = FinalLayer(cfg.width, cfg.latent_dim)
         self._initialise()
 
-    def _initialise(self):
-        "Xavier for linear layers, N(0, 0.02) for time and null, zero for every knob and for the output."
-        layers = [m for m in self.modules() if isinstance(m, nn.Linear)]
-        looks = [b.cross.proj for b in self.blocks if isinstance(b, CrossBlock)]
-        zero = [*looks, *(b.ada[1] for b in self.blocks), self.final.ada[1], self.final.linear]
-        for m in layers: nn.init.xavier_uniform_(m.weight)
-        for w in (self.time.mlp[0].weight, self.time.mlp[2].weight, self.null.weight): nn.init.normal_(w, std=0.02)
-        for m in zero: nn.init.zeros_(m.weight)
-        for m in layers: nn.init.zeros_(m.bias)
-
     def forward(self,
-                x,  # tokens (b,n,d), of any precision: the weights compute in theirs, the answer has that of `x`
+                x,  # tokens (b,n,d), of any precision; the velocity has the same
                 t,  # time in [0,1], (b,); or fewer, each for a run of samples that share it
                 null=None,  # bool, as many as times: True asks for any image; None is all False
                 context=None,  # (b,m,text_width), for blocks that look at one
-                taken=None) -> torch.Tensor:  # what is taken out of `x` (b,n,d) before the blocks see it
-        null = torch.zeros(len(t), dtype=torch.long, device=x.device) if null is None else null.long()
+                taken=None) -> torch.Tensor:  # from `x` before the blocks see it (b,n,d)
+        null = (torch.zeros(len(t), dtype=torch.long, device=x.device) if null is None
+                else null.long())
         c, look = self.time(t) + self.null(null), () if context is None else (context,)
-        y = self.embed((x if taken is None else x - taken).to(self.embed.weight.dtype)) + self.positions
+        y = (self.embed((x if taken is None else x - taken).to(self.embed.weight.dtype))
+             + self.positions)
         for block in self.blocks: y = block(y, c, *look)
         out = self.final(y, c).to(x.dtype)
         return out if self.predicts == "velocity" else velocity_to(out, x, t)
+
+# %% ../nbs/07_dit.ipynb #wrp00104
+@patch
+def _initialise(self: DiT):
+    """Xavier for linear layers, N(0, 0.02) for time and null, zero for every knob and for the
+    output."""
+    layers = [m for m in self.modules() if isinstance(m, nn.Linear)]
+    looks = [b.cross.proj for b in self.blocks if isinstance(b, CrossBlock)]
+    zero = [*looks, *(b.ada[1] for b in self.blocks), self.final.ada[1], self.final.linear]
+    for m in layers: nn.init.xavier_uniform_(m.weight)
+    for w in (self.time.mlp[0].weight, self.time.mlp[2].weight, self.null.weight):
+        nn.init.normal_(w, std=0.02)
+    for m in zero: nn.init.zeros_(m.weight)
+    for m in layers: nn.init.zeros_(m.bias)

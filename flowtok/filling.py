@@ -20,14 +20,16 @@ _SAVING, _ONE_AT_A_TIME = ContextVar("saving", default=False), threading.RLock()
 
 @contextmanager
 def without_memory():
-    """Modules that are made inside have parameters on the meta device, for `fill` to fill; their buffers are real.
-    It changes torch for the whole process, so a second thread waits until the first is outside again."""
+    """Modules that are made inside have parameters on the meta device, for `fill` to fill; their
+    buffers are real. It changes torch for the whole process, so a second thread waits until the
+    first is outside again."""
     with _ONE_AT_A_TIME, _empty_parameters(): yield
 
 @contextmanager
 def _empty_parameters():
     from accelerate import init_empty_weights
-    functions = {name: f for name, f in vars(nn.init).items() if name.endswith("_") and name[0] != "_"}
+    functions = {name: f for name, f in vars(nn.init).items() if name.endswith("_")
+                 and name[0] != "_"}
     before = _SAVING.set(True)
     for name, f in functions.items(): setattr(nn.init, name, _unless_empty(f))
     try:
@@ -46,9 +48,11 @@ def saves_memory() -> bool:
 
 # %% ../nbs/00_filling.ipynb #fil00008
 def read_file(path: str | Path) -> dict:
-    "The tensors of a `.safetensors`, `.bin`, `.pth` or `.pt` file by name, mapped from the disk where possible."
+    """The tensors of a `.safetensors`, `.bin`, `.pth` or `.pt` file by name, mapped from the disk
+    where possible."""
     path = Path(path).expanduser()
-    if not path.is_file(): raise ValueError(f"no file {path}: give a file of weights, or its state dict")
+    if not path.is_file():
+        raise ValueError(f"no file {path}: give a file of weights, or its state dict")
     with path.open("rb") as f: begin = f.read(2)
     try:
         if path.suffix == ".safetensors":
@@ -61,12 +65,15 @@ def read_file(path: str | Path) -> dict:
     except pickle.UnpicklingError as e:
         if "truncated" in str(e) or "Ran out of input" in str(e):
             raise ValueError(f"{path} ends too early: cut short, perhaps; fetch it again") from None
-        raise ValueError(f"{path} holds more than tensors and is not opened: its pickle could run code") from None
+        raise ValueError(f"{path} holds more than tensors and is not opened: its pickle could "
+                         f"run code") from None
     except (RuntimeError, EOFError, KeyError) as e:
-        raise ValueError(f"{path} cannot be read ({type(e).__name__}): cut short, perhaps; fetch it again") from None
+        raise ValueError(f"{path} cannot be read ({type(e).__name__}): cut short, perhaps; fetch "
+                         f"it again") from None
     except Exception as e:
         if type(e).__name__ == "SafetensorError":
-            raise ValueError(f"{path} cannot be read ({e}): cut short, perhaps; fetch it again") from None
+            raise ValueError(
+                f"{path} cannot be read ({e}): cut short, perhaps; fetch it again") from None
         raise
 
 # %% ../nbs/00_filling.ipynb #fil0008b
@@ -75,7 +82,8 @@ def read_state(source: str | Path | dict) -> dict:  # a path, or the state dict 
     state = read_file(source) if isinstance(source, (str, Path)) else source
     if not isinstance(state, dict) or not state:
         found = "an empty dict" if state == {} else type(state).__name__
-        raise ValueError(f"expected a dict from names to tensors, got {found}: this is not a checkpoint")
+        raise ValueError(f"expected a dict from names to tensors, got {found}: this is not a "
+                         f"checkpoint")
     other = next((k for k, v in state.items() if not torch.is_tensor(v)), None)
     if other is not None:
         raise ValueError(f"entry {other!r} is not a tensor but {type(state[other]).__name__}: "
@@ -99,8 +107,10 @@ def _groups(sizes, most):
 def _part(state, key, shape):
     if key not in state: raise ValueError(f"key {key} is missing: is this the right file?")
     value = state[key]
-    if tuple(value.shape) == (*shape, 1, 1): return value[..., 0, 0]  # a linear layer stored as a 1x1 convolution
-    if tuple(value.shape) != shape: raise ValueError(f"{key} has shape {tuple(value.shape)}, expected {shape}")
+    if tuple(value.shape) == (*shape, 1, 1):
+        return value[..., 0, 0]  # a linear layer stored as a 1x1 convolution
+    if tuple(value.shape) != shape:
+        raise ValueError(f"{key} has shape {tuple(value.shape)}, expected {shape}")
     return value
 
 def _parts(state, keys, like):
@@ -113,23 +123,28 @@ def _joined(parts, keys):
     for key, part in zip(keys, parts):
         low, high = part.aminmax() if part.numel() else (part.new_zeros(()),)*2
         if not (torch.isfinite(low) and torch.isfinite(high)):
-            raise ValueError(f"{key} holds numbers that are not finite: the file is damaged, or its training was")
+            raise ValueError(f"{key} holds numbers that are not finite: the file is damaged, or "
+                             f"its training was")
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 # %% ../nbs/00_filling.ipynb #fil0010b
 def fill(module: nn.Module, source: str | Path | dict,
-         names: dict[str, list[str]] | None = None,  # of each weight: its name in the file, or those of its parts
+         # of each weight: its name in the file, or those of its parts
+         names: dict[str, list[str]] | None = None,
          dtype: torch.dtype | None = None,  # of the filled parameters; None: as the module was made
          exact: bool = False,  # nothing else may be in the file
          title: str = "weights", most: int = MOST) -> nn.Module:
-    """Give `module` the weights of a checkpoint, read about `most` bytes at a time; ValueError if one is missing, has
+    """Give `module` the weights of a checkpoint, read about `most` bytes at a time; ValueError if
+    one is missing, has
     another shape, or is not finite. A bar tells how far it is, if there is much to read."""
     like, learnt = module.state_dict(), {name for name, _ in module.named_parameters()}
     names = {name: [name] for name in like} if names is None else names
     state = read_state(source)
     if exact and (left := state.keys() - {key for keys in names.values() for key in keys}):
-        raise ValueError(f"unexpected key {min(left)}: this is another network, or another version of it")
-    sizes = {name: sum(part.nbytes for part in _parts(state, keys, like[name])) for name, keys in names.items()}
+        raise ValueError(f"unexpected key {min(left)}: this is another network, or another "
+                         f"version of it")
+    sizes = {name: sum(part.nbytes for part in _parts(state, keys, like[name]))
+             for name, keys in names.items()}
     del state
     total = sum(sizes.values())
     with tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=total < MOST) as bar:

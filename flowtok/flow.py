@@ -17,7 +17,8 @@ def _like(t, x): return t.view(-1, *[1]*(x.ndim - 1)).to(x.dtype)
 def interpolate(x0,  # source tokens (b,n,d)
                 x1,  # target tokens (b,n,d)
                 t,  # time in [0,1], (b,): 0 is the source
-                sigma_min: float = 0.0) -> torch.Tensor:  # share of the source left at t=1; the release has 1e-5
+                # share of the source left at t=1; the release has 1e-5
+                sigma_min: float = 0.0) -> torch.Tensor:
     "Point at time `t` on the straight line from `x0` to `x1`."
     t = _like(t, x0)
     return (1 - (1 - sigma_min)*t)*x0 + t*x1
@@ -31,14 +32,18 @@ def flow_matching_loss(velocity,  # network: (x_t, t) -> velocity (b,n,d)
                        x0, x1,  # source and target tokens (b,n,d)
                        t,  # (b,)
                        sigma_min: float = 0.0,
-                       expected=None) -> torch.Tensor:  # (x_t, t) -> the end to expect there, not `x1` (further down)
-    "Mean squared error of the velocity for each sample: (b,) (Lipman et al. 2023, Liu et al. 2023)."
+                       # (x_t, t) -> the end to expect there, not `x1` (further down)
+                       expected=None) -> torch.Tensor:
+    """Mean squared error of the velocity for each sample: (b,) (Lipman et al. 2023, Liu et al.
+    2023)."""
     if x0.shape != x1.shape:
         raise ValueError(f"a line needs two ends of one shape, got source tokens {tuple(x0.shape)} "
                          f"and target tokens {tuple(x1.shape)}: give both the same n and d")
     x, target = interpolate(x0, x1, t, sigma_min), velocity_target(x0, x1, sigma_min)
     if expected is not None:
-        if sigma_min: raise ValueError("the expected end is that of a path without sigma_min: leave one of them out")
+        if sigma_min:
+            raise ValueError("the expected end is that of a path without sigma_min: leave one of "
+                             "them out")
         target = target + (expected(x, t) - x1)/_like(1 - t, x1).clamp(min=1e-4)
     return (velocity(x, t) - target).square().flatten(1).mean(1)
 
@@ -48,7 +53,8 @@ def logit_normal(n: int,  # how many
                  generator: torch.Generator | None = None, device="cpu",
                  zero: float = 0.0) -> torch.Tensor:  # share of the times that are 0 instead
     "Times (n,) in [0,1): the sigmoid of a normal (Esser et al. 2024), or 0."
-    return _some_zero(torch.sigmoid(mean + std*randn(n, generator=generator, device=device)), zero, generator)
+    return _some_zero(torch.sigmoid(mean + std*randn(n, generator=generator, device=device)), zero,
+                      generator)
 
 def _some_zero(t, share, generator):
     "Times with a `share` of them replaced by 0."
@@ -64,7 +70,8 @@ def draw_times(n: int,
                generator: torch.Generator | None = None, device="cpu") -> torch.Tensor:
     "Times (n,) of the distribution in `cfg`."
     if cfg.times == "uniform": return uniform(n, generator, device, cfg.time_zero)
-    if cfg.times != "logit-normal": raise ValueError(f"unknown times {cfg.times!r}: choose logit-normal or uniform")
+    if cfg.times != "logit-normal":
+        raise ValueError(f"unknown times {cfg.times!r}: choose logit-normal or uniform")
     return logit_normal(n, cfg.time_mean, cfg.time_std, generator, device, cfg.time_zero)
 
 # %% ../nbs/01_flow.ipynb #flo0end1
@@ -73,7 +80,8 @@ def expected_end(x, t,  # tokens (b,n,d) on their way at time (b,)
                  mean, std,  # of the Gaussian that the source was drawn from (b,n,d)
                  ends,  # where it may be going (b,k,n,d)
                  missing=None) -> torch.Tensor:  # (b,k): True where there are fewer
-    "Mean (b,n,d) of the `ends`, each as likely as it is that its line passes through `x` (Xu et al. 2023)."
+    """Mean (b,n,d) of the `ends`, each as likely as it is that its line passes through `x` (Xu et
+    al. 2023)."""
     left = _like(1 - t, x).clamp(min=1e-4)
     off = (x[:, None] - (left*mean)[:, None] - _like(t, ends)*ends)/(left*std)[:, None]
     likely = -0.5*off.square().flatten(2).sum(2)
@@ -88,4 +96,5 @@ def loss_by_time(loss, t) -> dict:  # of each sample (b,)
     def between(low, high):
         inside = (t >= low) & (t < high)
         return torch.where(inside, loss.detach(), 0).sum()/inside.sum()
-    return {f"flow, t {low:g} to {high:g}": between(low, high) for low, high in zip(TIME_BINS, TIME_BINS[1:])}
+    return {f"flow, t {low:g} to {high:g}": between(low, high) for low, high in zip(TIME_BINS,
+                                                                                    TIME_BINS[1:])}

@@ -43,9 +43,11 @@ class Sizes:
     batches: tuple[int, ...] = (1, 8, 64)  # images at a time
     steps: int = 20  # of the flow
     trained: tuple = (("B", 512), ("XL", 128), ("H", 64))  # presets that train, and their batches
-    largest: tuple = ("H", 256, 4096)  # preset whose largest batch is looked for, from which to which
+    # preset whose largest batch is looked for, from which to which
+    largest: tuple = ("H", 256, 4096)
     matrix: int = 8192  # rows of the matrices that tell what the card can do
-    drawings: tuple = (800, 2000, 256, 10_000)  # steps of tokenizer and flow, batch, pictures; at 128 pixels
+    # steps of tokenizer and flow, batch, pictures; at 128 pixels
+    drawings: tuple = (800, 2000, 256, 10_000)
     emoji: tuple = (800, 2500)  # steps of tokenizer and flow, at 64 pixels
     judged: int = 400  # captions of each run
 
@@ -55,31 +57,38 @@ TINY = Sizes(("nano",), (1, 2), 2, (("nano", 8),), ("nano", 8, 16), 256, (1, 1, 
 # %% ../nbs/33_gpu.ipynb #car00007
 def _worst(found, wanted):  # dicts of tensors
     "Largest difference of each, in standard deviations of what was wanted."
-    return {k: round(float((v.float().cpu() - wanted[k]).abs().max()/wanted[k].std()), 8) for k, v in found.items()}
+    return {k: round(float((v.float().cpu() - wanted[k]).abs().max()/wanted[k].std()), 8)
+            for k, v in found.items()}
 
 def _read_fixture(file):
     "Tensors of a fixture in groups: state, inputs, outputs; latents as (b,n,d)."
     groups = dict(state={}, inputs={}, outputs={}, grads={})
     for key, value in load_file(file).items():
         group, _, name = key.partition("/")
-        groups[group][name] = value if group == "state" or value.ndim != 4 or value.shape[2] != 1 else value[:, :, 0].mT
+        groups[group][name] = value if group == "state" or value.ndim != 4 or value.shape[
+            2] != 1 else value[:, :, 0].mT
     return groups
 
 @torch.no_grad()
 def parity(device, folder: str | Path) -> dict:  # of the fixtures
-    "How far the released networks are from the authors' answers in float32 and bfloat16, in standard deviations."
+    """How far the released networks are from the authors' answers in float32 and bfloat16, in
+    standard deviations."""
     rows, folder = {}, Path(folder)
     for dtype in (torch.float32, torch.bfloat16):
         given = _read_fixture(folder/"tokenizer.safetensors")
         to = lambda name: given["inputs"][name].to(device, dtype)
-        tokenizer = load_tokenizer(given["state"], image_size=64, patch_size=16, heads=(2, 3)).to(device, dtype)
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # its convolutions would be in TF32
+        tokenizer = load_tokenizer(given["state"], image_size=64, patch_size=16,
+                                   heads=(2, 3)).to(device, dtype)
+        # its convolutions would be in TF32
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             posterior = tokenizer.encode(to("x"))
-            found = dict(mean=posterior.mean, logvar=posterior.logvar, decoded=tokenizer.decode(to("z"), to("text")))
+            found = dict(mean=posterior.mean, logvar=posterior.logvar,
+                         decoded=tokenizer.decode(to("z"), to("text")))
         errors = _worst(found, given["outputs"])
         given = _read_fixture(folder/"flow.safetensors")
         flow = load_flow(given["state"], heads=4, text_heads=8).to(device, dtype)
-        null, posterior = given["inputs"]["null_indicator"].bool().to(device), flow.project(to("cond"))
+        null, posterior = given["inputs"]["null_indicator"].bool().to(device), flow.project(
+            to("cond"))
         found = dict(v=flow.velocity(to("x"), to("t"), null), mu=posterior.mean,
                      projected=flow.align_target(to("cond")))
         rows[str(dtype).removeprefix("torch.")] = errors | _worst(found, given["outputs"])
@@ -87,7 +96,8 @@ def parity(device, folder: str | Path) -> dict:  # of the fixtures
 
 # %% ../nbs/33_gpu.ipynb #car00010
 def matrix_peak(device="cuda", dtype: torch.dtype = torch.bfloat16, size: int = 8192) -> float:
-    "TFLOP/s of large products of matrices, thirty in a row, after half a second that wakes the card."
+    """TFLOP/s of large products of matrices, thirty in a row, after half a second that wakes the
+    card."""
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     def thirty():
         for _ in range(30): a @ b
@@ -96,8 +106,10 @@ def matrix_peak(device="cuda", dtype: torch.dtype = torch.bfloat16, size: int = 
     return 30*2*size**3/median_seconds(thirty, device)/1e12
 
 def drawer(name: str,  # of a preset
-           steps: int = 20, guidance: float = 2.0, device="cuda", dtype: torch.dtype = torch.bfloat16,
-           compile: bool = False):  # the blocks of the velocity network, which share what is compiled
+           steps: int = 20, guidance: float = 2.0, device="cuda",
+           dtype: torch.dtype = torch.bfloat16,
+           # the blocks of the velocity network, which share what is compiled
+           compile: bool = False):
     "A function that draws a batch of images (b,3,h,w) from token ids, with random weights."
     p = preset(name)
     parts = {k: m.to(dtype).eval() for k, m in build(p, device).items()}
@@ -107,7 +119,8 @@ def drawer(name: str,  # of a preset
     def draw(batch):
         text = encoder(torch.zeros(batch, p.text.context, dtype=torch.long, device=device))
         z = sample(flow.velocity, flow.project(text).sample(), steps, guidance, shared=True)
-        return tokenizer.decode(tokenizer.denormalize(z).to(dtype), text if tokenizer.reads_text else None)
+        return tokenizer.decode(tokenizer.denormalize(z).to(dtype), text if tokenizer.reads_text
+                                else None)
     return draw
 
 # %% ../nbs/33_gpu.ipynb #car00028
@@ -126,34 +139,44 @@ def _fresh(device):
     torch.cuda.reset_peak_memory_stats()
     return True
 
-def _memory(cuda): return dict(GiB=round(torch.cuda.max_memory_allocated()/2**30, 2)) if cuda else {}
+def _memory(cuda):
+    return dict(GiB=round(torch.cuda.max_memory_allocated()/2**30, 2)) if cuda else {}
 
-# %% ../nbs/33_gpu.ipynb #car00013
-def training_speed(name: str, batch: int, compile: bool = False, device="cuda", precision: str = "bf16",
-                   steps: int = 12) -> dict:
+# %% ../nbs/33_gpu.ipynb #wrp00019
+def training_speed(name: str, batch: int, compile: bool = False, device="cuda",
+                   precision: str = "bf16", steps: int = 12) -> dict:
     """Training the flow of a preset: images per second, the TFLOP/s that this takes,
     and on a GPU the peak of its memory in GiB: a dict."""
     p = preset(name)
     f, cuda = p.flow, _fresh(device)
     with torch.device(device):
         model, image = FlowTok(f, WORDS), torch.randn(batch, f.n_tokens, f.latent_dim)
-        text, words = torch.randn(batch, f.n_tokens, f.text_width), torch.randint(WORDS, (batch, f.n_tokens))
-    cfg = replace(p.train_flow, steps=steps, batch=batch, precision=precision, warmup=0, easy=0.0, log_every=4)
+        text, words = (torch.randn(batch, f.n_tokens, f.text_width),
+                       torch.randint(WORDS, (batch, f.n_tokens)))
+    cfg = replace(p.train_flow, steps=steps, batch=batch, precision=precision, warmup=0, easy=0.0,
+                  log_every=4)
     if compile:
         for block in model.dit.blocks: block.compile(dynamic=False)
     def loss(model, batch, noise, step):
-        return text_to_image_loss(model, image, text, p.flow_loss, noise, words=words if f.reader_depth else None)
-    _, log = fit(model, loss, lambda step: dict(index=torch.arange(batch)), cfg, device=device, progress=False)
+        return text_to_image_loss(model, image, text, p.flow_loss, noise,
+                                  words=words if f.reader_depth else None)
+    _, log = fit(model, loss, lambda step: dict(index=torch.arange(batch)), cfg, device=device,
+                 progress=False)
     done = log[-1]["step"] - log[0]["step"]  # the first four steps warm up, or compile
     rate, g = batch*done/max(1e-6, log[-1]["seconds"] - log[0]["seconds"]), gflop(name)
-    row = dict(images_per_second=round(rate, 2), tflops=round(3*(g["velocity"] + g["projector"])*rate/1e3, 4))
+    row = dict(images_per_second=round(rate, 2),
+               tflops=round(3*(g["velocity"] + g["projector"])*rate/1e3, 4))
     return row | _memory(cuda)
 
-def largest_batch(name: str, first: int, last: int, device="cuda", precision: str = "bf16", left=None) -> dict:
-    "The largest batch that trains without checkpointing, found by doubling: the row of each that was tried."
+# %% ../nbs/33_gpu.ipynb #car00013
+def largest_batch(name: str, first: int, last: int, device="cuda", precision: str = "bf16",
+                  left=None) -> dict:
+    """The largest batch that trains without checkpointing, found by doubling:
+    the row of each that was tried."""
     rows, batch = {}, first
     while batch <= last:
-        if left and left() < 30: return rows | dict(left_out=f"batch {batch} and more: {left():.0f} s were left")
+        if left and left() < 30:
+            return rows | dict(left_out=f"batch {batch} and more: {left():.0f} s were left")
         row = attempt(lambda: training_speed(name, batch, False, device, precision, steps=6))
         if "error" in row and batch == first: return row
         rows[f"batch {batch}"] = dict(fits=False, said=row["error"]) if "error" in row else row
@@ -170,7 +193,8 @@ def attempt(call) -> dict:
 
 # %% ../nbs/33_gpu.ipynb #car00016
 def _losses(device):
-    "Losses of six steps of nano's flow on noise; with several processes, each has its share of the batch."
+    """Losses of six steps of nano's flow on noise;
+    with several processes, each has its share of the batch."""
     p, (rank, world), draw = preset("nano"), process(), torch.Generator().manual_seed(0)
     f, n = p.flow, 16
     made = dict(tokens=torch.randn(n, f.n_tokens, f.latent_dim, generator=draw),
@@ -178,19 +202,24 @@ def _losses(device):
                 words=torch.randint(WORDS, (n, f.n_tokens), generator=draw))
     own = {k: v[rank*n//world:(rank + 1)*n//world] for k, v in made.items()}
     def loss(model, batch, noise, step):
-        return text_to_image_loss(model, batch["tokens"], batch["text"], p.flow_loss, noise, words=batch["words"])
+        return text_to_image_loss(model, batch["tokens"], batch["text"], p.flow_loss, noise,
+                                  words=batch["words"])
     seed_all(0)
     cfg = replace(p.train_flow, steps=6, batch=n, warmup=0, easy=0.0)
-    return [e["loss"] for e in fit(FlowTok(f, WORDS), loss, lambda step: own, cfg, device=device, progress=False)[1]]
+    return [e["loss"] for e in fit(FlowTok(f, WORDS), loss, lambda step: own, cfg, device=device,
+                                   progress=False)[1]]
 
 def one_of_two(rank: int, folder: str, device: str):
     "One process of two on one device, which meet in `folder`."
     index = torch.device(device).index or 0
-    os.environ |= dict(RANK=str(rank), LOCAL_RANK=str(index), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+    os.environ |= dict(RANK=str(rank), LOCAL_RANK=str(index), WORLD_SIZE="2",
+                       MASTER_ADDR="127.0.0.1",
                        MASTER_PORT="0", ACCELERATE_TORCH_DEVICE=str(device))
-    if os.path.exists("/sys/class/net/lo"): os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # a machine need not know its name
+    if os.path.exists("/sys/class/net/lo"):
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # a machine need not know its name
     if torch.device(device).type == "cpu": torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank,
+                                         world_size=2)
     launched(torch.device(device))
     losses = _losses(device)
     if rank == 0: write_json(Path(folder)/"losses.json", losses)
@@ -202,15 +231,19 @@ def two_processes(device) -> dict:
     "Losses of one process and of two on one device, and how far they are apart."
     one = _losses(device)
     with tempfile.TemporaryDirectory() as folder:
-        program = "import sys; from flowtok.gpu import one_of_two; one_of_two(int(sys.argv[1]), *sys.argv[2:])"
+        program = ("import sys; from flowtok.gpu import one_of_two; one_of_two(int(sys.argv[1]), "
+                   "*sys.argv[2:])")
         words, end = [sys.executable, "-c", program], time.monotonic() + 120
-        both = [subprocess.Popen([*words, str(rank), folder, str(device)], stderr=subprocess.PIPE, text=True)
+        both = [subprocess.Popen([*words, str(rank), folder, str(device)], stderr=subprocess.PIPE,
+                                 text=True)
                 for rank in (0, 1)]
-        while any(p.poll() is None for p in both) and not any(p.poll() for p in both) and time.monotonic() < end:
+        while any(p.poll() is None for p in both) and not any(p.poll()
+            for p in both) and time.monotonic() < end:
             time.sleep(0.1)
         for p in both: p.kill()  # one that waits for another that has failed
         said = [p.communicate()[1].strip().splitlines()[-1:] for p in both]
-        if codes := [p.returncode for p in both if p.returncode]: raise RuntimeError(f"they ended with {codes}: {said}")
+        if codes := [p.returncode for p in both if p.returncode]:
+            raise RuntimeError(f"they ended with {codes}: {said}")
         two = json.loads((Path(folder)/"losses.json").read_text())
     return dict(one=one, two=two, apart=max(abs(a - b) for a, b in zip(one, two, strict=True)))
 
@@ -232,18 +265,21 @@ def emoji_preset(tokenizer_steps: int, flow_steps: int) -> Preset:
                    train_flow=shorten(p.train_flow, flow_steps))
 
 def short_run(p: Preset, data, device) -> tuple[Pipeline, dict]:
-    "A tokenizer and a flow from text to image, trained in this process on a data set; the pipeline and its seconds."
+    """A tokenizer and a flow from text to image, trained in this process on a data set;
+    the pipeline and its seconds."""
     cpu = torch.device(device).type == "cpu"
     options = dict(device=device, progress=False)
     how = dict(precision="no" if cpu else "bf16", log_every=20)
     stages = {k: replace(getattr(p, k), **how) for k in ("train_tokenizer", "train_flow")}
-    p, images, begun = replace(p, direction="t2i", **stages), Images(data, progress=False), time.perf_counter()
+    p, images, begun = (replace(p, direction="t2i", **stages), Images(data, progress=False),
+                        time.perf_counter())
     seed_all(0)
     pipe = Pipeline(asdict(p), vocabulary_for(images, p.text)).to(device)
     train_tokenizer(pipe, images, **options)
     middle = time.perf_counter()
     train_text_to_image(pipe, encode_latents(pipe, images, progress=False), **options)
-    return pipe.eval(), dict(tokenizer=round(middle - begun, 1), flow=round(time.perf_counter() - middle, 1))
+    return pipe.eval(), dict(tokenizer=round(middle - begun, 1),
+                             flow=round(time.perf_counter() - middle, 1))
 
 # %% ../nbs/33_gpu.ipynb #car00019
 def _keep_pictures(images, captions, file):
@@ -263,7 +299,8 @@ def run_drawings(device, sizes: Sizes, out: Path) -> dict:
     return accuracy(drawn, captions) | dict(seconds=seconds, steps=steps, images=n)
 
 def run_emoji(device, sizes: Sizes, out: Path) -> dict:
-    "A run on emoji, and what their judge says of captions that were seen and of combinations that were not."
+    """A run on emoji, and what their judge says of captions that were seen and of combinations
+    that were not."""
     worlds = {split: EmojiWorld("emoji", 64, split, progress=False) for split in ("seen", "cells")}
     pipe, seconds = short_run(emoji_preset(*sizes.emoji), worlds["seen"], device)
     judge, rows = Judge(EmojiWorld("emoji", 64, None, (), progress=False)), {}
@@ -276,7 +313,8 @@ def run_emoji(device, sizes: Sizes, out: Path) -> dict:
 # %% ../nbs/33_gpu.ipynb #car00021
 def _row(call, left, reserve):  # seconds that should be left
     "What a call gives; its error if it has one; a note if there is no time for it."
-    return attempt(call) if left() >= reserve else dict(left_out=f"{max(0, left()):.0f} s were left")
+    return attempt(call) if left() >= reserve else dict(
+        left_out=f"{max(0, left()):.0f} s were left")
 
 def _kind(device): return dict(cpu=torch.float32).get(torch.device(device).type, torch.bfloat16)
 
@@ -289,7 +327,8 @@ def _drawn(name, batches, compiled, device, sizes, left):
     draw = drawer(name, sizes.steps, device=device, dtype=_kind(device), compile=compiled)
     for n in batches:
         call = lambda: speed(draw, image_cost(name, sizes.steps), n, device)
-        yield f"{name}{', compiled' if compiled else ''}, batch {n}", _row(call, left, 90 if compiled else 20)
+        yield f"{name}{', compiled' if compiled else ''}, batch {n}", _row(call, left,
+                                                                           90 if compiled else 20)
 
 # %% ../nbs/33_gpu.ipynb #car00027
 def training_rows(device, sizes: Sizes, left, compiled: bool = False):
@@ -297,10 +336,12 @@ def training_rows(device, sizes: Sizes, left, compiled: bool = False):
     precision = "no" if torch.device(device).type == "cpu" else "bf16"
     for name, n in sizes.trained:
         call = lambda: training_speed(name, n, compiled, device, precision)
-        yield f"{name}{', compiled' if compiled else ''}, batch {n}", _row(call, left, 90 if compiled else 30)
+        yield f"{name}{', compiled' if compiled else ''}, batch {n}", _row(call, left,
+                                                                           90 if compiled else 30)
     if compiled: return
     name, first, last = sizes.largest
-    yield f"largest batch of {name}", _row(lambda: largest_batch(name, first, last, device, precision, left), left, 30)
+    yield f"largest batch of {name}", _row(lambda: largest_batch(name, first, last, device,
+                                                                 precision, left), left, 30)
 
 def compiled_rows(device, sizes: Sizes, left):
     "The same with compiled blocks: drawing with the largest batch, then training."
@@ -321,7 +362,8 @@ def _calls(device, sizes, left, out, fixtures):
                 processes=lambda: one(lambda: two_processes(device)),
                 sampling=lambda: rows(sampling_rows), training=lambda: rows(training_rows),
                 drawings=lambda: one(lambda: run_drawings(device, sizes, out), 120),
-                emoji=lambda: one(lambda: run_emoji(device, sizes, out), 120), compiled=lambda: rows(compiled_rows))
+                emoji=lambda: one(lambda: run_emoji(device, sizes, out), 120),
+                compiled=lambda: rows(compiled_rows))
 
 def read_card(out: str | Path) -> dict:
     "What there is of all parts in a folder."
@@ -334,25 +376,30 @@ def _rows_before(part, about):  # what was measured, and on what
     "The good rows of a part that was measured before, and whether nothing is missing."
     if any(part.get(k) != v for k, v in about.items()): return {}, False
     rows = {k: v for k, v in part.items() if k not in (*about, "record", "whole")}
-    return {k: v for k, v in rows.items() if _good(v)}, part.get("whole", False) and all(map(_good, rows.values()))
+    return ({k: v for k, v in rows.items() if _good(v)},
+            part.get("whole", False) and all(map(_good, rows.values())))
 
-# %% ../nbs/33_gpu.ipynb #car00026
-def measure_card(out: str | Path,  # folder of the results; parts that are whole there are not measured again
+# %% ../nbs/33_gpu.ipynb #wrp00020
+def measure_card(
+        out: str | Path,  # folder of the results; parts that are whole there are not measured again
                  device: str = "auto", minutes: float = 9.0, parts: tuple[str, ...] = MEASURED,
                  sizes: Sizes | None = None,  # None: full size on a GPU, tiny elsewhere
-                 fixtures: str | Path | None = None,  # of the parity; None: `tests/parity` of the checkout
-                 progress: bool = True) -> dict:
-    "Measure a card part by part, each with a JSON that grows row by row; returns what there is of all parts."
+                 # of the parity; None: `tests/parity` of the checkout
+                 fixtures: str | Path | None = None, progress: bool = True) -> dict:
+    """Measure a card part by part, each with a JSON that grows row by row;
+    returns what there is of all parts."""
     if strange := sorted(set(parts) - set(MEASURED)):
         raise ValueError(f"unknown part {strange[0]!r}: choose among {', '.join(MEASURED)}")
     device, out, end = pick_device(device), Path(out).expanduser(), time.perf_counter() + 60*minutes
-    if device.type not in ("cuda", "cpu"): raise ValueError(f"{device.type} is not measured: choose cuda or cpu")
+    if device.type not in ("cuda", "cpu"):
+        raise ValueError(f"{device.type} is not measured: choose cuda or cpu")
     if device.index is not None: torch.cuda.set_device(device)
     sizes = sizes or (TINY if device.type == "cpu" else Sizes())
     fixtures = Path(fixtures) if fixtures else Path(flowtok.__file__).parents[1]/"tests"/"parity"
     out.mkdir(parents=True, exist_ok=True)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    about, before = json.loads(json.dumps(dict(sizes=asdict(sizes), measured_on=gpu or device.type))), read_card(out)
+    about, before = json.loads(json.dumps(dict(sizes=asdict(sizes),
+                                               measured_on=gpu or device.type))), read_card(out)
     calls = _calls(device, sizes, lambda: end - time.perf_counter(), out, fixtures)
     for part in tqdm(parts, desc="card", disable=not progress):
         begun, (found, whole) = time.perf_counter(), _rows_before(before.get(part, {}), about)
@@ -367,7 +414,9 @@ def measure_card(out: str | Path,  # folder of the results; parts that are whole
         keep(whole=True)
     return read_card(out)
 
+# %% ../nbs/33_gpu.ipynb #car00026
 def _guarded(make):
     "Its pairs; where making them fails, the error is the last."
     try: yield from make()
-    except Exception as e: yield "stopped", dict(error=f"{type(e).__name__}: {' '.join(str(e).split())[:300]}")
+    except Exception as e:
+        yield "stopped", dict(error=f"{type(e).__name__}: {' '.join(str(e).split())[:300]}")

@@ -21,11 +21,13 @@ def rope_angles(grid: int,  # patches along a side
                 head_dim: int) -> torch.Tensor:  # channels of one attention head, a multiple of 4
     "Angles (grid*grid, head_dim): the first half turns with the row, the second with the column."
     if head_dim % 4:
-        raise ValueError(f"a head of {head_dim} channels cannot hold two axes of pairs: use a multiple of 4")
+        raise ValueError(f"a head of {head_dim} channels cannot hold two axes of pairs: use a "
+                         f"multiple of 4")
     axis = head_dim//2
     frequency = 10000.0**(-torch.arange(0, axis, 2).float()/axis)
     along = repeat(torch.arange(grid).float()[:, None]*frequency, "p f -> p (f two)", two=2)
-    return torch.cat([repeat(along, "r f -> (r c) f", c=grid), repeat(along, "c f -> (r c) f", r=grid)], -1)
+    return torch.cat([repeat(along, "r f -> (r c) f", c=grid),
+                      repeat(along, "c f -> (r c) f", r=grid)], -1)
 
 # %% ../nbs/03_layers.ipynb #58e0eefd
 class RoPE2D(nn.Module):
@@ -40,7 +42,8 @@ class RoPE2D(nn.Module):
     def forward(self, x):
         placed, free = x[:, :, :len(self.cos)], x[:, :, len(self.cos):]
         pairs = rearrange(placed, "... (f two) -> ... f two", two=2)
-        turned = rearrange(torch.stack([-pairs[..., 1], pairs[..., 0]], -1), "... f two -> ... (f two)")
+        turned = rearrange(torch.stack([-pairs[..., 1], pairs[..., 0]], -1),
+                           "... f two -> ... (f two)")
         return torch.cat([placed*self.cos.to(x.dtype) + turned*self.sin.to(x.dtype), free], 2)
 
 # %% ../nbs/03_layers.ipynb #5bd64749
@@ -55,15 +58,18 @@ class Attention(nn.Module):
 
     def forward(self, x, rope=None,
                 mask=None,  # (n,n): True where a row may look
-                memory=None):  # a list: keys and values of all tokens before `x`, to which those of `x` are added
+                # a list: keys and values of all tokens before `x`, to which those of `x` are added
+                memory=None):
         q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
         if rope is not None: q, k = rope(q), rope(k)
         if memory: k, v = torch.cat([memory[0], k], 2), torch.cat([memory[1], v], 2)
         if memory is not None: memory[:] = k, v
-        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v, mask), "b h n d -> b n (h d)"))
+        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v, mask),
+                                   "b h n d -> b n (h d)"))
 
 class SwiGLU(nn.Module):
-    "Gated MLP (Shazeer 2020) with hidden width 2/3 of the usual `4*width`, so that its size stays that of an MLP."
+    """Gated MLP (Shazeer 2020) with hidden width 2/3 of the usual `4*width`, so that its size
+    stays that of an MLP."""
     def __init__(self, width: int):
         super().__init__()
         hidden = int(2/3*4*width)
@@ -101,7 +107,8 @@ class TimestepEmbedder(nn.Module):
         self.dim = dim
         self.mlp = nn.Sequential(nn.Linear(dim, width), nn.SiLU(), nn.Linear(width, width))
 
-    def forward(self, t): return self.mlp(timestep_embedding(t, self.dim).to(self.mlp[0].weight.dtype))
+    def forward(self, t):
+        return self.mlp(timestep_embedding(t, self.dim).to(self.mlp[0].weight.dtype))
 
 # %% ../nbs/03_layers.ipynb #fb0b8be5
 def sincos_positions(n: int, width: int) -> torch.Tensor:
@@ -136,11 +143,14 @@ class DiagonalGaussian:
     def std(self) -> torch.Tensor: return torch.exp(0.5*self.logvar)
 
     def sample(self,
-               generator: torch.Generator | None = None) -> torch.Tensor:  # where the noise comes from
+               # where the noise comes from
+               generator: torch.Generator | None = None) -> torch.Tensor:
         "One sample (b,n,d)."
-        noise = randn(*self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        noise = randn(*self.mean.shape, generator=generator, device=self.mean.device,
+                      dtype=self.mean.dtype)
         return self.mean + self.std*noise
 
     def kl(self) -> torch.Tensor:
-        "KL divergence from the standard normal (b,), in nats, summed over the numbers of each sample."
+        """KL divergence from the standard normal (b,), in nats, summed over the numbers of each
+        sample."""
         return 0.5*(self.mean**2 + self.logvar.exp() - 1 - self.logvar).flatten(1).sum(1)

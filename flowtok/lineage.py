@@ -25,48 +25,61 @@ from .training import TrainConfig
 # %% ../nbs/23_lineage.ipynb #lin0cpar
 CAPTIONS_AN_IMAGE = 4  # that the text autoencoder sees side by side
 PARTS = dict(train_tokenizer=("t2i", "i2t", "both", "tokenizer"), train_flow=("t2i", "both"),
-             train_autoencoder=("i2t", "both"), train_caption=("i2t", "both"))  # directions that need a training
+             train_autoencoder=("i2t", "both"),
+             train_caption=("i2t", "both"))  # directions that need a training
 
 def shorten(cfg: TrainConfig, steps: int) -> TrainConfig:
-    "The same training in `steps` steps, of which warm-up and the memory of the average take no more than a tenth."
-    return replace(cfg, steps=steps, warmup=min(cfg.warmup, steps//10), ema=min(cfg.ema, max(0.0, 1 - 10/steps)))
+    """The same training in `steps` steps, of which warm-up and the memory of the average take no
+    more than a tenth."""
+    return replace(cfg, steps=steps, warmup=min(cfg.warmup, steps//10),
+                   ema=min(cfg.ema, max(0.0, 1 - 10/steps)))
 
 def parts_of(p: Preset) -> tuple[str, ...]:
     "The trainings that a preset's direction needs, as far as the preset has them."
-    return tuple(part for part, needed in PARTS.items() if p.direction in needed and getattr(p, part) is not None)
+    return tuple(part for part, needed in PARTS.items() if p.direction in needed
+                 and getattr(p, part) is not None)
 
 def check_split(p: Preset, part: str, processes: int = 1):
-    "Raise what would keep the batches of a `part` of `p` from being computed in parts, on so many processes."
+    """Raise what would keep the batches of a `part` of `p` from being computed in parts, on so
+    many processes."""
     cfg = getattr(p, part)
-    k = CAPTIONS_AN_IMAGE if part == "train_autoencoder" else 1  # captions of one image stay together
+    # captions of one image stay together
+    k = CAPTIONS_AN_IMAGE if part == "train_autoencoder" else 1
     images = max(1, cfg.batch//k)
     if images % processes:
-        raise ValueError(f"a batch of {images} images ({part}) does not split over {processes} processes: "
-                         "choose another number of processes")
+        raise ValueError(f"a batch of {images} images ({part}) does not split over {processes} "
+                         "processes: choose another number of processes")
     if images % (processes*cfg.accumulate):
-        raise ValueError(f"--accumulate {cfg.accumulate} does not divide the batch of {images} images ({part}) "
-                         f"on {processes} process(es): choose another number")
+        raise ValueError(f"--accumulate {cfg.accumulate} does not divide the batch of {images} "
+                         f"images ({part}) on {processes} process(es): choose another number")
     if part == "train_flow" and cfg.accumulate > 1 and images//cfg.accumulate < 2:
-        raise ValueError(f"--accumulate {cfg.accumulate} leaves one sample a part ({part}), and the alignment loss "
+        raise ValueError(f"--accumulate {cfg.accumulate} leaves one sample a part ({part}), and "
+                         f"the alignment loss "
                          "compares the samples of a part: choose a smaller number")
 
 # %% ../nbs/23_lineage.ipynb #linplan1
-def planned_preset(name: str, steps: int | None = None, direction: str = "both", accumulate: int = 1,
+def planned_preset(name: str, steps: int | None = None, direction: str = "both",
+                   accumulate: int = 1,
                    perceptual: bool = True, processes: int = 1, compile: bool = False) -> Preset:
-    """The preset with every part's training cut or stretched to `steps`, its batches computed in `accumulate` parts,
+    """The preset with every part's training cut or stretched to `steps`, its batches computed in
+    `accumulate` parts,
     perhaps compiled and without the perceptual terms; what cannot work is refused."""
     if direction not in ("t2i", "i2t", "both", "tokenizer"):
         raise ValueError(f"unknown direction {direction!r}: choose t2i, i2t, both or tokenizer")
     p = replace(preset(name), direction=direction)
-    if not perceptual: p = replace(p, tokenizer_loss=replace(p.tokenizer_loss, lpips_weight=0.0, convnext_weight=0.0))
+    if not perceptual:
+        p = replace(p, tokenizer_loss=replace(p.tokenizer_loss, lpips_weight=0.0,
+                                              convnext_weight=0.0))
     accumulate = whole_number(accumulate, "--accumulate", 1)
     steps = None if steps is None else whole_number(steps, "--steps", 1)
     trained = [part for part in PARTS if getattr(p, part) is not None]
-    p = replace(p, **{part: replace(getattr(p, part), accumulate=accumulate, compile=compile) for part in trained})
+    p = replace(p, **{part: replace(getattr(p, part), accumulate=accumulate, compile=compile)
+                      for part in trained})
     for part in parts_of(p): check_split(p, part, processes)
     if steps is None: return p
     start, whole = p.tokenizer_loss.adversarial_start, p.train_tokenizer.steps
-    p = replace(p, tokenizer_loss=replace(p.tokenizer_loss, adversarial_start=start*min(steps, whole)//whole))
+    p = replace(p, tokenizer_loss=replace(p.tokenizer_loss,
+                                          adversarial_start=start*min(steps, whole)//whole))
     return replace(p, **{part: shorten(getattr(p, part), steps) for part in trained})
 
 # %% ../nbs/23_lineage.ipynb #lin1cdig
@@ -74,12 +87,14 @@ def weights_digest(module: torch.nn.Module) -> str:
     "Sixteen letters that tell the weights of `module` from any others."
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
-        digest.update(name.removeprefix("image_").encode())  # as it was called when older runs noted it
+        # as it was called when older runs noted it
+        digest.update(name.removeprefix("image_").encode())
         digest.update(value.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 # %% ../nbs/23_lineage.ipynb #lin5cfol
-ADDED = ("caption_column", "start_weights", "fingerprint")  # settings that runs of older versions did not note
+# settings that runs of older versions did not note
+ADDED = ("caption_column", "start_weights", "fingerprint")
 
 def read_settings(out: str | Path) -> dict | None:
     "Settings of the run in `out`, None if it holds none."
@@ -92,30 +107,35 @@ def read_settings(out: str | Path) -> dict | None:
     return settings
 
 def open_run(out: str | Path, settings: dict, resume: bool) -> Path:
-    "Check that the folder `out` is free for a run, or that the run in it can be resumed with these settings."
+    """Check that the folder `out` is free for a run, or that the run in it can be resumed with
+    these settings."""
     before, out = read_settings(out), Path(out)
     if before is None and any(out.glob("*/step-*.pt")):
-        raise ValueError(f"{out} holds checkpoints without the settings.json that tells whose they are: "
-                         "choose another folder with --out")
+        raise ValueError(f"{out} holds checkpoints without the settings.json that tells whose they "
+                         "are: choose another folder with --out")
     if before is None: return out
     if not resume:
-        raise ValueError(f"{out} already holds a run: go on with --resume, or choose another folder with --out")
+        raise ValueError(f"{out} already holds a run: go on with --resume, or choose another "
+                         f"folder with --out")
     known = json.loads(json.dumps(asdict(preset_from_dict(before["preset"]))))
     before["preset"] = known | dict(direction=settings["preset"]["direction"])
     same = lambda k: before.get(k) == settings[k] or k in ADDED and k not in before
     for k in settings:
         if not same(k):
-            raise ValueError(f"{out} was started with another {k} ({difference(before.get(k), settings[k], k)}): "
+            raise ValueError(f"{out} was started with another {k} "
+                             f"({difference(before.get(k), settings[k], k)}): "
                              "use the same options or another folder")
     return out
 
 # %% ../nbs/23_lineage.ipynb #linnote1
 def note_data(out: str | Path, settings: dict, fingerprint: dict):
-    "Note in `settings` which captions and images the run in `out` learns from; ValueError if it has begun with others."
+    """Note in `settings` which captions and images the run in `out` learns from;
+    ValueError if it has begun with others."""
     before = (read_settings(out) or {}).get("fingerprint")
     for what in ("captions", "images"):
         if before and before.get(what) != fingerprint.get(what):
-            raise ValueError(f"{out} was started with other {what}, which have changed since in {settings['data']}: "
+            raise ValueError(f"{out} was started with other {what}, which have changed since in "
+                             f"{settings['data']}: "
                              "bring them back, or start afresh in another folder")
     settings["fingerprint"] = fingerprint
 
@@ -126,23 +146,29 @@ def first_caption(out: str | Path) -> str:
 # %% ../nbs/23_lineage.ipynb #lin2cpla
 @dataclass(frozen=True)
 class Plan:
-    "What a run trains: a preset, the model it starts from, and which of that model's parts it takes."
+    """What a run trains: a preset, the model it starts from, and which of that model's parts it
+    takes."""
     preset: Preset
     source: Pipeline | None = None
-    starts: tuple[str, ...] = ()  # parts that begin with the weights of `source`: "tokenizer", "flow"
+    # parts that begin with the weights of `source`: "tokenizer", "flow"
+    starts: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()  # those of them that stay as they are
 
-    def settings(self, data: str | Path, seed: int, start: str | None, tune: bool, caption_column: str | None) -> dict:
+    def settings(self, data: str | Path, seed: int, start: str | None, tune: bool,
+                 caption_column: str | None) -> dict:
         "What the folder of the run remembers, as JSON has it."
-        noted = dict(preset=asdict(self.preset), data=str(data), seed=seed, start=str(start) if start else None,
+        noted = dict(preset=asdict(self.preset), data=str(data), seed=seed,
+                     start=str(start) if start else None,
                      tune=tune or None, caption_column=caption_column,
                      start_weights=weights_digest(self.source) if self.source else None)
         return json.loads(json.dumps(noted))
 
 def make_plan(preset_name: str, out: str | Path, steps: int | None = None,
-              direction: str = "both", start: str | None = None, tune: bool = False, accumulate: int = 1,
+              direction: str = "both", start: str | None = None, tune: bool = False,
+              accumulate: int = 1,
               perceptual: bool = True, processes: int = 1, compile: bool = False) -> Plan:
-    "The plan of a run in the folder `out`; what cannot work is refused before anything is computed."
+    """The plan of a run in the folder `out`;
+    what cannot work is refused before anything is computed."""
     p = planned_preset(preset_name, steps, direction, accumulate, perceptual, processes, compile)
     source = load(start, device="cpu") if start else None
     starts, kept = inherited(p, source, direction, out, tune)
@@ -151,18 +177,23 @@ def make_plan(preset_name: str, out: str | Path, steps: int | None = None,
 
 # %% ../nbs/23_lineage.ipynb #lin3cinh
 def resized(p: Preset, source: Pipeline) -> bool:
-    "Whether `p` has another resolution than the model to start from: then training goes on from all of its parts."
+    """Whether `p` has another resolution than the model to start from:
+    then training goes on from all of its parts."""
     return source.preset.tokenizer.image_size != p.tokenizer.image_size
 
-def inherited(p: Preset, source: Pipeline | None, direction: str, out: str | Path, tune: bool = False) -> tuple:
-    "The parts that training in `out` takes from the pipeline `source`, and those of them that stay as they are."
+def inherited(p: Preset, source: Pipeline | None, direction: str, out: str | Path,
+              tune: bool = False) -> tuple:
+    """The parts that training in `out` takes from the pipeline `source`, and those of them that
+    stay as they are."""
     if tune: return _tuned(p, source, direction)
     if source is None: return (), ()
     if direction == "tokenizer" and not resized(p, source):
         raise ValueError("--start keeps the tokenizer of its model, so nothing is left to train "
                          "with --direction tokenizer: add --tune to go on with it")
-    other, own = resized(p, source), (Path(out)/"flow").exists()  # a flow that this run has trained itself
-    parts = ("tokenizer", "flow") if source.flow and not own and (other or direction == "i2t") else ("tokenizer",)
+    # a flow that this run has trained itself
+    other, own = resized(p, source), (Path(out)/"flow").exists()
+    parts = (("tokenizer", "flow") if source.flow and not own and (other or direction == "i2t")
+             else ("tokenizer",))
     return parts, () if other else parts
 
 def _tuned(p, source, direction):
@@ -177,50 +208,61 @@ def _tuned(p, source, direction):
                          f"the model to start from for {theirs}: "
                          "leave --tune out, then both parts go on at the new one")
     if direction == "tokenizer": return ("tokenizer",), ()
-    if source.flow is None: raise ValueError("the model to start from has no flow to go on with: leave --tune out")
+    if source.flow is None:
+        raise ValueError("the model to start from has no flow to go on with: leave --tune out")
     return ("tokenizer", "flow"), ("tokenizer",)
 
 # %% ../nbs/23_lineage.ipynb #linjoin1
 def joined(out: str | Path, direction: str) -> str:
-    "`direction`, or both when the run in `out` was started in the other one; a tokenizer is part of each."
+    """`direction`, or both when the run in `out` was started in the other one;
+    a tokenizer is part of each."""
     settings = read_settings(out)
     before = settings["preset"].get("direction", direction) if settings else direction
     if "tokenizer" in (before, direction): return before if direction == "tokenizer" else direction
     return direction if before == direction else "both"
 
 def with_words(p: Preset, out: str | Path) -> Preset:
-    "`p`, whose captioner reads words where it learns before any flow that could expect an image of a caption."
+    """`p`, whose captioner reads words where it learns before any flow that could expect an image
+    of a caption."""
     before = read_settings(out)
     first = before["preset"].get("direction") if before else p.direction
     if first != "i2t" or p.caption is None or p.caption.sees == "words": return p
     if not before:
-        warnings.warn("without a flow from text to images the captioner learns from words alone, and says less that is "
-                      "true: --direction both trains one first, --start takes it from another model", stacklevel=3)
+        warnings.warn("without a flow from text to images the captioner learns from words alone, and "
+                      "says less that is true: --direction both trains one first, --start takes it "
+                      "from another model", stacklevel=3)
     return replace(p, caption=replace(p.caption, sees="words"))
 
 def fitted(p: Preset, source: Pipeline, parts: tuple[str, ...]) -> Preset:
-    "`p` with the sizes of the `parts` (tokenizer, flow) and the text encoder of the pipeline `source`."
+    """`p` with the sizes of the `parts` (tokenizer, flow) and the text encoder of the pipeline
+    `source`."""
     theirs = source.preset
     if "flow" in parts and not resized(p, source): p = replace(p, flow=theirs.flow)
     sizes = lambda f: (f.n_tokens, f.latent_dim, f.text_width)
     if sizes(p.flow) != sizes(theirs.flow):
-        raise ValueError(f"preset {p.name} has {p.flow.n_tokens} tokens of {p.flow.latent_dim} numbers "
-                         f"and reads text of width {p.flow.text_width}, the model to start from "
-                         f"{', '.join(map(str, sizes(theirs.flow)))}: choose its preset, {theirs.name}")
-    return replace(p, tokenizer=replace(theirs.tokenizer, image_size=p.tokenizer.image_size), text=theirs.text,
-                   flow=theirs.flow if "flow" in parts else p.flow)
+        raise ValueError(f"preset {p.name} has {p.flow.n_tokens} tokens of {p.flow.latent_dim} "
+                         f"numbers and reads text of width {p.flow.text_width}, the model to start "
+                         f"from {', '.join(map(str, sizes(theirs.flow)))}: choose its preset, "
+                         f"{theirs.name}")
+    return replace(p, tokenizer=replace(theirs.tokenizer, image_size=p.tokenizer.image_size),
+                   text=theirs.text, flow=theirs.flow if "flow" in parts else p.flow)
 
 # %% ../nbs/23_lineage.ipynb #lin4ctak
 def take_over(pipe: Pipeline, source: Pipeline, parts: tuple[str, ...]):
-    "Copy trained `parts` (tokenizer, flow) and the text encoder of the pipeline `source` into `pipe`."
+    """Copy trained `parts` (tokenizer, flow) and the text encoder of the pipeline `source` into
+    `pipe`."""
     _adopt(pipe.text_encoder, source.text_encoder)
-    pairs = dict(tokenizer=(pipe.image_tokenizer, source.image_tokenizer), flow=(pipe.flow, source.flow))
+    pairs = dict(tokenizer=(pipe.image_tokenizer, source.image_tokenizer),
+                 flow=(pipe.flow, source.flow))
     for ours, theirs in (pairs[name] for name in parts):
-        if ours is not None: ours.load_state_dict(_same_words(theirs.state_dict(), ours, pipe, source))
-    if pipe.flow and pipe.flow.reader: pipe.flow.reader.learn_words(*pipe.text_encoder.word_vectors())
+        if ours is not None:
+            ours.load_state_dict(_same_words(theirs.state_dict(), ours, pipe, source))
+    if pipe.flow and pipe.flow.reader:
+        pipe.flow.reader.learn_words(*pipe.text_encoder.word_vectors())
 
 def _same_words(state, ours, pipe, source):
-    "Weights with a row for each word that the model to start from knew, moved to the rows that `pipe` has them in."
+    """Weights with a row for each word that the model to start from knew, moved to the rows that
+    `pipe` has them in."""
     mine, encoder, theirs = ours.state_dict(), pipe.text_encoder, source.text_encoder
     for key in [k for k in state if k in mine and state[k].shape != mine[k].shape]:
         mine[key][encoder.rows[theirs.vocabulary]] = state[key][theirs.rows[theirs.vocabulary]]
@@ -228,7 +270,8 @@ def _same_words(state, ours, pipe, source):
     return state
 
 def _adopt(encoder, theirs):
-    "Copy the weights of a text encoder; a word that it did not know gets a random vector as long as the others."
+    """Copy the weights of a text encoder; a word that it did not know gets a random vector as long
+    as the others."""
     state, mine = theirs.state_dict(), encoder.state_dict()
     new = sorted({*(encoder.vocabulary or ())} - {*(theirs.vocabulary or ())})
     for key in [k for k in state if state[k].shape != mine[k].shape]:
@@ -240,7 +283,7 @@ def _adopt(encoder, theirs):
         state[key] = mine[key]
     encoder.load_state_dict(state)
 
-# %% ../nbs/23_lineage.ipynb #linbuild
+# %% ../nbs/23_lineage.ipynb #wrp00009
 def build_pipeline(plan: Plan, images: Images | LatentCache, seed: int = 0) -> Pipeline:
     "The pipeline of a plan: random weights, and those of the model to start from."
     source, p = plan.source, plan.preset
@@ -259,21 +302,25 @@ def vocabulary_for(images: Images | LatentCache, cfg: TextConfig) -> list[int] |
     texts = {t for i in range(len(images.data)) for t in images.data.texts(i)}
     return vocabulary_of(tokenize(sorted(texts), cfg.context))
 
+# %% ../nbs/23_lineage.ipynb #linbuild
 def _all_words(vocabulary, known):
-    "The words that a model to start from knows, and those of the captions; None if it knows all there are."
+    """The words that a model to start from knows, and those of the captions;
+    None if it knows all there are."""
     return known and sorted({*known, *(vocabulary or ())})
 
 def _check_tokens(cache, plan):
     "Refuse tokens that another image tokenizer made than that of the model to start from."
     source, p, made = plan.source, plan.preset, cache.origin
     if source is None:
-        raise ValueError("image tokens can only be read by the tokenizer that made them: name its model with --start")
+        raise ValueError("image tokens can only be read by the tokenizer that made them: name "
+                         "its model with --start")
     if made.get("tokenizer") != weights_digest(source.image_tokenizer):
-        raise ValueError("these tokens were made by another tokenizer than that of the model to start from")
+        raise ValueError("these tokens were made by another tokenizer than that of the model to "
+                         "start from")
     if resized(p, source):
         theirs, ours = source.preset.tokenizer.image_size, p.tokenizer.image_size
-        raise ValueError(f"these are tokens of images of {theirs} pixels, preset {p.name} is for {ours}: "
-                         "train its tokenizer on images first, with --direction tokenizer")
+        raise ValueError(f"these are tokens of images of {theirs} pixels, preset {p.name} is for "
+                         f"{ours}: train its tokenizer on images first, with --direction tokenizer")
     if made.get("context") != p.text.context:
-        raise ValueError(f"these tokens have captions of {made.get('context')} words and marks, this preset reads "
-                         f"{p.text.context}: encode again")
+        raise ValueError(f"these tokens have captions of {made.get('context')} words and marks, "
+                         f"this preset reads {p.text.context}: encode again")

@@ -24,7 +24,8 @@ from .text import AlignmentHead, TextProjector, alignment, text_kl
 # %% ../nbs/09_text_to_image.ipynb #0385ba01
 class FlowTok(nn.Module):
     "Text projector, alignment head and velocity network (FlowTok section 3)."
-    def __init__(self, cfg: FlowConfig, words: int = 0):  # that the velocity network reads, if the config says so
+    def __init__(self, cfg: FlowConfig,
+                 words: int = 0):  # that the velocity network reads, if the config says so
         super().__init__()
         self.cfg = cfg
         self.projector = TextProjector(cfg)
@@ -38,8 +39,8 @@ class FlowTok(nn.Module):
         return self.projector(text)
 
     def clipped_apart(self) -> list[nn.Module]:
-        """Modules whose gradients are clipped by themselves: the balance head tells how large a loss is,
-        and must not shorten the steps of the flow."""
+        """Modules whose gradients are clipped by themselves: the balance head tells how large a
+        loss is, and must not shorten the steps of the flow."""
         return [self.balance] if self.balance else []
 
     def align_target(self, text) -> torch.Tensor:  # CLIP features (b,n,c)
@@ -48,21 +49,24 @@ class FlowTok(nn.Module):
 
     @property
     def velocity(self):
-        "The velocity network: tokens (b,n,d), time (b,) and null indicator (b,) to velocity (b,n,d)."
+        """The velocity network: tokens (b,n,d), time (b,) and null indicator (b,) to velocity
+        (b,n,d)."""
         return self.read_and_draw if self.reader else self.dit
 
 # %% ../nbs/09_text_to_image.ipynb #mod0rd01
 @patch
-def source(self: FlowTok, x, t) -> DiagonalGaussian:  # tokens (b,n,d) at time (b,), or one time for all
+def source(self: FlowTok, x,
+           t) -> DiagonalGaussian:  # tokens (b,n,d) at time (b,), or one time for all
     "The distribution (b,n,d) that a path through `x` began in, as the network reads it."
     if self.reader is None:
-        raise ValueError("only a network that reads (FlowConfig.reader_depth) can tell where a path began: "
-                         "draw no noise anew, eta=0")
+        raise ValueError("only a network that reads (FlowConfig.reader_depth) can tell where a "
+                         "path began: draw no noise anew, eta=0")
     return self.project(self.reader.features(self.reader(x, t)))
 
 @patch
 def read_and_draw(self: FlowTok, x, t, null=None,  # as for a DiT
-                  said=None) -> torch.Tensor:  # what the reader has said of `x`, where it was asked already
+                  # what the reader has said of `x`, where it was asked already
+                  said=None) -> torch.Tensor:
     "Velocity (b,n,d) of a network that reads the words off `x` before it draws."
     features = self.reader.features(self.reader(x, t) if said is None else said)
     left = (1 - t).repeat_interleave(len(x)//len(t))[:, None, None]
@@ -72,7 +76,8 @@ def read_and_draw(self: FlowTok, x, t, null=None,  # as for a DiT
 # %% ../nbs/09_text_to_image.ipynb #mod0ex01
 @patch
 def expected_image(self: FlowTok, text) -> torch.Tensor:  # CLIP features (b,n,c)
-    "The mean of the image tokens (b,n,d) of each caption, as the first step from the middle of its source has it."
+    """The mean of the image tokens (b,n,d) of each caption, as the first step from the middle of
+    its source has it."""
     z = self.project(text).mean
     return z + self.velocity(z, torch.zeros(1, device=z.device))
 
@@ -81,7 +86,8 @@ def expected_image(self: FlowTok, text) -> torch.Tensor:  # CLIP features (b,n,c
 class FlowLossConfig:
     "What the flow's training draws and weighs."
     times: str = "logit-normal"  # as in the authors' release, or "uniform", as in the paper
-    time_mean: float = 0.0  # logit-normal is sigmoid(N(time_mean, time_std)); below 0: more samples near the text
+    # logit-normal is sigmoid(N(time_mean, time_std)); below 0: more samples near the text
+    time_mean: float = 0.0
     time_std: float = 1.0
     time_zero: float = 0.0  # share of samples at t=0 exactly, where the text is all there is
     null_prob: float = 0.1  # share of samples trained toward another image, for guidance
@@ -89,11 +95,16 @@ class FlowLossConfig:
     kl_weight: float = 0.01  # on the KL summed over the numbers of one caption
     align_weight: float = 1.0
     align: str = "contrastive"  # over whole captions, or over "tokens", or "cosine"
-    read_weight: float = 1.0  # on the cross-entropy of the words, where the velocity network has a reader
-    target: str = "mlp"  # what the text tokens are aligned to: an MLP of the features, or their average "pool"
-    image: str = "sample"  # image tokens: a "sample" of the posterior, as in the authors' release, or its "mean"
-    references: int = 0  # other images of a sample's caption that the expected end is a mean of; 0: its own image
-    captions: int = 1  # image to text aims at the mean of the tokens of so many captions of an image
+    # on the cross-entropy of the words, where the velocity network has a reader
+    read_weight: float = 1.0
+    # what the text tokens are aligned to: an MLP of the features, or their average "pool"
+    target: str = "mlp"
+    # image tokens: a "sample" of the posterior, as in the authors' release, or its "mean"
+    image: str = "sample"
+    # other images of a sample's caption that the expected end is a mean of; 0: its own image
+    references: int = 0
+    # image to text aims at the mean of the tokens of so many captions of an image
+    captions: int = 1
 
 # %% ../nbs/09_text_to_image.ipynb #8d47f62f
 def reroute(x1,  # targets (b,n,d)
@@ -110,7 +121,8 @@ def reroute(x1,  # targets (b,n,d)
 # %% ../nbs/09_text_to_image.ipynb #fpa09001
 @dataclass
 class Pairs:
-    "A batch of captions and images on its way through one training step: each part adds a line to what is known."
+    """A batch of captions and images on its way through one training step:
+    each part adds a line to what is known."""
     model: FlowTok
     image: torch.Tensor  # normalised image tokens (b,n,d)
     text: torch.Tensor  # CLIP features (b,n,c)
@@ -118,15 +130,18 @@ class Pairs:
     generator: torch.Generator | None = None  # draws source, times and null samples
     others: torch.Tensor | None = None  # other images of each caption (b,k,n,d)
     missing: torch.Tensor | None = None  # which of them there are not (b,k)
-    words: torch.Tensor | None = None  # of the captions (b,n), which a network that reads has to have
+    # of the captions (b,n), which a network that reads has to have
+    words: torch.Tensor | None = None
     own: bool = True  # whether targets are images of their captions, as `own_image` pairs them
     posterior: DiagonalGaussian | None = None  # of the text tokens (b,n,d), from `source`
     source: torch.Tensor | None = None  # a sample of it
     t: torch.Tensor | None = None  # (b,), from `times`
     target: torch.Tensor | None = None  # image tokens (b,n,d), from `couple`
-    null: torch.Tensor | None = None  # whether `target` is the image of another caption (b,), from `couple`
+    # whether `target` is the image of another caption (b,), from `couple`
+    null: torch.Tensor | None = None
     x: torch.Tensor | None = None  # tokens on their way (b,n,d), from `path`
-    velocity: torch.Tensor | None = None  # what the network should answer there (b,n,d), from `path`
+    # what the network should answer there (b,n,d), from `path`
+    velocity: torch.Tensor | None = None
     answer: torch.Tensor | None = None  # what it does answer (b,n,d)
 
 def text_source(p: Pairs) -> DiagonalGaussian:
@@ -138,15 +153,19 @@ def drawn_times(p: Pairs) -> torch.Tensor:
     return draw_times(len(p.image), p.cfg, p.generator, p.image.device)
 
 def own_image(p: Pairs) -> tuple:
-    "Each caption's own image, but another one for null samples: targets (b,n,d) and which are null (b,)."
-    return reroute(p.image, rand(len(p.image), generator=p.generator, device=p.image.device) < p.cfg.null_prob)
+    """Each caption's own image, but another one for null samples:
+    targets (b,n,d) and which are null (b,)."""
+    return reroute(p.image, rand(len(p.image), generator=p.generator, device=p.image.device)
+                   < p.cfg.null_prob)
 
 # %% ../nbs/09_text_to_image.ipynb #rd090001
 def velocity_and_reading(p: Pairs) -> tuple:
-    "The velocity (b,n,d), and the cross-entropy of what is read; it counts less where little of a caption is left."
+    """The velocity (b,n,d), and the cross-entropy of what is read;
+    it counts less where little of a caption is left."""
     if p.model.reader is None: return p.model.velocity(p.x, p.t, p.null), 0.0
     if p.words is None:
-        raise ValueError("a network that reads is taught by the words of its captions: pass words (b,n)")
+        raise ValueError("a network that reads is taught by the words of its captions: pass "
+                         "words (b,n)")
     said = p.model.reader(p.x, p.t)
     said = said.to(torch.promote_types(said.dtype, torch.float32))
     loss = F.cross_entropy(said.transpose(1, 2), p.words, reduction="none").mean(1)
@@ -154,19 +173,23 @@ def velocity_and_reading(p: Pairs) -> tuple:
 
 # %% ../nbs/09_text_to_image.ipynb #fpa09002
 def end_of(p: Pairs, x) -> torch.Tensor:  # tokens on their way (b,n,d)
-    "Where a path through `x` ends (b,n,d): at its target; where a caption has other images, at their expected end."
+    """Where a path through `x` ends (b,n,d): at its target;
+    where a caption has other images, at their expected end."""
     if p.others is None: return p.target
     if not p.own:
-        raise ValueError("references are other images of a caption, and the path leads to their expected end: with "
-                         "targets of another coupling set flow_loss.references to 0, or give a path that drops them")
-    ends, missing = torch.cat([p.target[:, None], p.others], 1), F.pad(p.missing | p.null[:, None], (1, 0))
+        raise ValueError("references are other images of a caption, and the path leads to their "
+                         "expected end: with targets of another coupling set flow_loss.references "
+                         "to 0, or give a path that drops them")
+    ends, missing = (torch.cat([p.target[:, None], p.others], 1),
+                     F.pad(p.missing | p.null[:, None], (1, 0)))
     return expected_end(x, p.t, p.posterior.mean, p.posterior.std, ends, missing)
 
 def straight(p: Pairs) -> tuple:
     "The straight path: where it is at time `t`, and its velocity, (b,n,d) each."
     x, velocity = interpolate(p.source, p.target, p.t), velocity_target(p.source, p.target)
     if p.others is None: return x, velocity
-    return x, velocity + (end_of(p, x) - p.target)/(1 - p.t)[:, None, None].to(x.dtype).clamp(min=1e-4)
+    return x, velocity + (end_of(p, x) - p.target)/(1 - p.t)[:, None,
+                                                             None].to(x.dtype).clamp(min=1e-4)
 
 def squared_error(p: Pairs) -> torch.Tensor:
     "Mean squared error of the velocity (b,)."
@@ -179,35 +202,45 @@ def nothing_more(p: Pairs) -> float:
 # %% ../nbs/09_text_to_image.ipynb #fpa09004
 @dataclass(frozen=True)
 class FlowParts:
-    "The parts of a training step, functions of `Pairs`, in the order in which they run; the defaults are FlowTok's."
+    """The parts of a training step, functions of `Pairs`, in the order in which they run;
+    the defaults are FlowTok's."""
     source: Callable = text_source  # the DiagonalGaussian (b,n,d) that text tokens are drawn from
     times: Callable = drawn_times  # (b,), in [0,1)
-    couple: Callable = own_image  # targets (b,n,d), and which of them belong to other captions, to be null: bool (b,)
-    path: Callable = straight  # tokens on their way, and the velocity to be learnt there, (b,n,d) each
-    network: Callable = velocity_and_reading  # its answer (b,n,d), and a scalar: the loss of what it reads
+    # targets (b,n,d), and which of them belong to other captions, to be null: bool (b,)
+    couple: Callable = own_image
+    # tokens on their way, and the velocity to be learnt there, (b,n,d) each
+    path: Callable = straight
+    # its answer (b,n,d), and a scalar: the loss of what it reads
+    network: Callable = velocity_and_reading
     loss: Callable = squared_error  # of each sample (b,)
     extra: Callable = nothing_more  # a scalar that is added to the loss
 
 def _shaped(part, **values):
-    "Refuse what a part has returned if a tensor of it has another shape than the one that stands beside it."
+    """Refuse what a part has returned if a tensor of it has another shape than the one that stands
+    beside it."""
     for name, (value, shape) in values.items():
         if not isinstance(value, torch.Tensor) or value.shape != shape:
-            found = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"type {type(value).__name__}"
-            raise ValueError(f"the part `{part}` gave a {name} of {found}: it has to be a tensor {tuple(shape)}")
+            found = (f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor)
+                     else f"type {type(value).__name__}")
+            raise ValueError(f"the part `{part}` gave a {name} of {found}: it has to be a tensor "
+                             f"{tuple(shape)}")
 
 def _two(part, answer):
     if isinstance(answer, tuple) and len(answer) == 2: return answer
-    raise ValueError(f"the part `{part}` returns a tuple of two things (see FlowParts), not {type(answer).__name__}")
+    raise ValueError(f"the part `{part}` returns a tuple of two things (see FlowParts), not "
+                     f"{type(answer).__name__}")
 
-# %% ../nbs/09_text_to_image.ipynb #fpa09003
+# %% ../nbs/09_text_to_image.ipynb #wrp00003
 def text_to_image_loss(model: FlowTok,
                        image,  # normalised image tokens (b,n,d)
                        text,  # CLIP features (b,n,c)
                        cfg: FlowLossConfig = FlowLossConfig(),
-                       generator: torch.Generator | None = None,  # as in `Pairs`, like the next three
+                       # as in `Pairs`, like the next three
+                       generator: torch.Generator | None = None,
                        others=None, missing=None, words=None,
                        parts: FlowParts = FlowParts()) -> dict:
-    "Dict of scalars: `loss` and its parts before weighting. ValueError for a part that answers in another shape."
+    """Dict of scalars: `loss` and its parts before weighting.
+    ValueError for a part that answers in another shape."""
     own = parts.couple is own_image
     p = _through(Pairs(model, image, text, cfg, generator, others, missing, words, own), parts)
     p.answer, read = _two("network", parts.network(p))
@@ -225,6 +258,7 @@ def text_to_image_loss(model: FlowTok,
     if model.reader: terms["read"] = read
     return dict(loss=loss) | {k: v.detach() for k, v in terms.items()} | loss_by_time(flow, p.t)
 
+# %% ../nbs/09_text_to_image.ipynb #fpa09003
 def _through(p: Pairs, parts: FlowParts) -> Pairs:
     "A batch with all that is known of it before the network is evaluated."
     p.posterior = parts.source(p)
@@ -240,8 +274,8 @@ def _through(p: Pairs, parts: FlowParts) -> Pairs:
 
 # %% ../nbs/09_text_to_image.ipynb #1796a31f
 class LossBalance(nn.Module):
-    """A head that estimates the flow loss of a sample, and weighs samples by one over the root of it
-    (after Karras et al. 2024)."""
+    """A head that estimates the flow loss of a sample, and weighs samples by one over the root of
+    it (after Karras et al. 2024)."""
     def __init__(self, cfg: FlowConfig):
         super().__init__()
         width = cfg.balance_width
@@ -254,11 +288,13 @@ class LossBalance(nn.Module):
                  mean,  # of the text tokens (b,n,d)
                  t, null) -> torch.Tensor:  # time, and (b,) bool
         "Logarithm of the loss to be expected (b,)."
-        seen = torch.cat([mean.detach().flatten(1), timestep_embedding(t, 64), null[:, None].float()], -1)
+        seen = torch.cat([mean.detach().flatten(1), timestep_embedding(t, 64),
+                          null[:, None].float()], -1)
         return self.net(seen)[:, 0]
 
     def forward(self, loss, mean, t, null):
-        "Mean of the losses (b,), each over the root of its estimate; what trains the head is added as a gradient only."
+        """Mean of the losses (b,), each over the root of its estimate;
+        what trains the head is added as a gradient only."""
         u = self.estimate(mean, t, null)
         fit = (loss.detach()*torch.exp(-u) + u).mean()
         return (loss*torch.exp(-0.5*u.detach())).mean() + fit - fit.detach()

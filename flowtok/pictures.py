@@ -15,13 +15,16 @@ from PIL import Image
 from .core import whole_number
 
 # %% ../nbs/00_pictures.ipynb #95e929c0
-def to_pil(image: torch.Tensor) -> Image.Image:  # (3,h,w) in [0,1], values outside are clamped; or bytes, uint8
+def to_pil(
+        # (3,h,w) in [0,1], values outside are clamped; or bytes, uint8
+        image: torch.Tensor) -> Image.Image:
     "One image tensor as a PIL image."
     if image.ndim != 3 or len(image) != 3 or not image.numel():
         raise ValueError(f"an image is a tensor (3,h,w), got {tuple(image.shape)}")
     if not torch.isfinite(image).all():
         raise ValueError("an image holds numbers that are not finite: there is nothing to show")
-    if image.dtype != torch.uint8: image = (image.detach().float().clamp(0, 1)*255).round().to(torch.uint8)
+    if image.dtype != torch.uint8:
+        image = (image.detach().float().clamp(0, 1)*255).round().to(torch.uint8)
     return Image.fromarray(image.cpu().permute(1, 2, 0).numpy())
 
 _TURNS = dict(enumerate(("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE",
@@ -38,7 +41,8 @@ def as_floats(images: torch.Tensor) -> torch.Tensor:  # bytes (uint8), or number
 
 # %% ../nbs/00_pictures.ipynb #pic00001
 def upright(image: Image.Image) -> Image.Image:
-    "The image as viewers show it: a camera that was held sideways notes so in the file (EXIF orientation)."
+    """The image as viewers show it: a camera that was held sideways notes so in the file (EXIF
+    orientation)."""
     try: turn = _TURNS.get(image.getexif().get(0x0112))
     except Exception: turn = None  # a damaged note says nothing; the picture may be whole
     return image.transpose(Image.Transpose[turn]) if turn else image
@@ -83,20 +87,25 @@ def show_images(images,  # PIL images or tensors (3,h,w) in [0,1]
     "A grid of images with captions; returns the matplotlib figure."
     if len(images) == 0: raise ValueError("no images to show")
     if len(images) > MOST_SHOWN:
-        raise ValueError(f"a figure of {len(images)} images takes too long: show at most {MOST_SHOWN} at once")
+        raise ValueError(f"a figure of {len(images)} images takes too long: show at most "
+                         f"{MOST_SHOWN} at once")
     if captions and len(captions) != len(images):
-        raise ValueError(f"{len(captions)} captions for {len(images)} images: give one for each, or none")
+        raise ValueError(f"{len(captions)} captions for {len(images)} images: give one for each, "
+                         f"or none")
     import matplotlib.pyplot as plt  # takes a second to load: only when something is drawn
     cols = min(whole_number(cols, "cols", 1), len(images))
     rows = -(-len(images)//cols)
     lines = [_label(c, wrap) for c in captions] if captions else []
     extra = 0.14*max((c.count("\n") + 1 for c in lines), default=0)
-    fig, axes = plt.subplots(rows, cols, figsize=(cols*size, rows*(size + extra)), squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(rows, cols, figsize=(cols*size, rows*(size + extra)), squeeze=False,
+                             layout="constrained")
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
     for i, (ax, image) in enumerate(zip(axes.flat, images)):
         shown = to_pil(to_tensor(image) if isinstance(image, Image.Image) else image)
         ax.imshow(shown, interpolation="nearest", origin="upper", aspect="equal")
-        if lines: ax.set_xlabel(lines[i], fontsize=7, labelpad=2, parse_math=False, usetex=False)  # a $ is a $
+        if lines:
+            # a $ is a $
+            ax.set_xlabel(lines[i], fontsize=7, labelpad=2, parse_math=False, usetex=False)
     return fig

@@ -43,18 +43,22 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
     def __init__(self,
                  settings: dict,  # of the preset, from `dataclasses.asdict`
                  vocabulary: list | None = None,  # CLIP ids the text encoder knows; None: all
-                 pretrained: bool = False):  # fetch published CLIP weights; a saved pipeline has them inside
+                 # fetch published CLIP weights; a saved pipeline has them inside
+                 pretrained: bool = False):
         super().__init__()
         self.preset = p = preset_from_dict(settings)
         self.image_tokenizer = ImageTokenizer(p.tokenizer)
         self.text_encoder = TextEncoder(p.text, vocabulary, pretrained)
         draws, tells = p.direction in ("t2i", "both"), p.caption and p.direction in ("i2t", "both")
         if tells and p.caption.sees == "image" and not draws:
-            raise ValueError("this captioner makes text tokens of images that a flow expects, and there is no flow: "
+            raise ValueError("this captioner makes text tokens of images that a flow expects, "
+                             "and there is no flow: "
                              "take direction both, or CaptionConfig(sees='words')")
         self.flow = FlowTok(p.flow, self.text_encoder.rows_known) if draws else None
-        if draws and self.flow.reader: self.flow.reader.learn_words(*self.text_encoder.word_vectors())
-        self.captioner = Captioner(p.flow, p.caption, p.text.context, self.text_encoder.size) if tells else None
+        if draws and self.flow.reader:
+            self.flow.reader.learn_words(*self.text_encoder.word_vectors())
+        self.captioner = (Captioner(p.flow, p.caption, p.text.context, self.text_encoder.size)
+                          if tells else None)
         self.register_load_state_dict_pre_hook(_old_names)
         self.eval()
 
@@ -66,22 +70,26 @@ class Pipeline(nn.Module, PyTorchModelHubMixin, library_name="flowtok", license=
 
     @property
     def velocity(self) -> DiT:
-        "The velocity network from text to images: tokens (b,n,d), time and null indicator (b,) to velocity (b,n,d)."
+        """The velocity network from text to images:
+        tokens (b,n,d), time and null indicator (b,) to velocity (b,n,d)."""
         return self.drawing().velocity
 
-    def drawing(self) -> FlowTok:
-        "The flow from text to images; ValueError if this model has none."
-        if self.flow is not None: return self.flow
-        name, direction = self.preset.name, self.preset.direction
-        raise ValueError(f"{name} was trained with --direction {direction} and cannot draw: "
-                         "train it with --direction both")
+# %% ../nbs/24_pipeline.ipynb #wrp00108
+@patch
+def drawing(self: Pipeline) -> FlowTok:
+    "The flow from text to images; ValueError if this model has none."
+    if self.flow is not None: return self.flow
+    name, direction = self.preset.name, self.preset.direction
+    raise ValueError(f"{name} was trained with --direction {direction} and cannot draw: "
+                     "train it with --direction both")
 
 # %% ../nbs/24_pipeline.ipynb #pip00013
 @patch(as_prop=True)
 def caption_velocity(self: Pipeline):
     "The velocity network from images to text."
     if self.captioner is not None: return self.captioner.velocity
-    raise ValueError(f"this model ({self.preset.name}) has no captioner: train one with --direction both or i2t")
+    raise ValueError(f"this model ({self.preset.name}) has no captioner: train one with "
+                     f"--direction both or i2t")
 
 # %% ../nbs/24_pipeline.ipynb #pip00012
 @patch
@@ -92,10 +100,12 @@ def save(self: Pipeline, folder: str | Path):
     last = lambda name: name == "config.json"  # which says that the model is whole
     with telling_full(folder), TemporaryDirectory(prefix=".saving-", dir=folder) as beside:
         with redirect_stdout(StringIO()): self.save_pretrained(beside)
-        usual = os.stat(Path(beside)/"config.json").st_mode  # safetensors lets nobody but the owner read its files
+        # safetensors lets nobody but the owner read its files
+        usual = os.stat(Path(beside)/"config.json").st_mode
         for name in os.listdir(beside): os.chmod(Path(beside)/name, usual)
         for name in sorted(os.listdir(beside), key=last):
-            if name != "README.md" or not (folder/name).exists(): os.replace(Path(beside)/name, folder/name)
+            if name != "README.md" or not (folder/name).exists():
+                os.replace(Path(beside)/name, folder/name)
 
 def _old_names(module, state, prefix, *args):
     "Weights that were saved before the image tokenizer was called so."
@@ -117,8 +127,8 @@ def evaluating(pipe: Pipeline):
         if before: pipe.train()
 
 def _each(draw, seed, what, n, first=0):
-    """`draw(generator)` for each of `n` items from place `first` of a list: its noise depends on the seed and on its
-    place only."""
+    """`draw(generator)` for each of `n` items from place `first` of a list: its noise depends on
+    the seed and on its place only."""
     seed = tuple(map(whole_number, seed)) if isinstance(seed, tuple) else whole_number(seed)
     return torch.stack([draw(generator(seed, what, i)) for i in range(first, first + n)])
 
@@ -128,7 +138,8 @@ def _each(draw, seed, what, n, first=0):
 def encode_text(self: Pipeline,
                 captions: list[str],
                 seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:  # of the samples
-    "Text features (b,n,c) and a sample of the text tokens (b,n,d); caption `i` has noise of its own."
+    """Text features (b,n,c) and a sample of the text tokens (b,n,d);
+    caption `i` has noise of its own."""
     return _source(self, self.text_encoder.tokenize(captions), seed, 0)
 
 def _source(pipe, ids, seed, first):
@@ -141,14 +152,16 @@ def _source(pipe, ids, seed, first):
 @patch
 @torch.no_grad()
 def decode(self: Pipeline, z, features=None) -> torch.Tensor:
-    "Normalised image tokens (b,n,d) to images (b,3,h,w) in [0,1]; decoders that read text get its `features` (b,n,c)."
+    """Normalised image tokens (b,n,d) to images (b,3,h,w) in [0,1];
+    decoders that read text get its `features` (b,n,c)."""
     tokenizer = self.image_tokenizer
     z = tokenizer.denormalize(z).to(self.dtype)
     text = features.to(self.dtype) if tokenizer.reads_text else None
     return tokenizer.decode(z, text).float().clamp(0, 1)
 
 # %% ../nbs/24_pipeline.ipynb #3d49bd95
-def _steps(pipe, steps): return whole_number(pipe.preset.draw_steps if steps is None else steps, "steps", 1)
+def _steps(pipe, steps):
+    return whole_number(pipe.preset.draw_steps if steps is None else steps, "steps", 1)
 
 @patch
 @torch.no_grad()
@@ -162,16 +175,20 @@ def walk(self: Pipeline,
          trajectory: bool = False,
          first: int = 0,  # place of `z[0]` in a longer list, whose noise it has
          callback=None) -> torch.Tensor:  # as in `sample`, for each batch
-    "Image tokens (b,n,d) at the end of the flow from `z`; with `trajectory`, every point on the way (steps+1,b,n,d)."
+    """Image tokens (b,n,d) at the end of the flow from `z`;
+    with `trajectory`, every point on the way (steps+1,b,n,d)."""
     p, flow, steps = self.preset, self.drawing(), _steps(self, steps)
     guidance = p.guidance if guidance is None else guidance
-    if eta is None: eta = p.eta if p.flow.reader_depth else 0.0  # others cannot tell where a path began
-    fresh = _each(lambda g: normal((steps, *z.shape[1:]), g), seed, "anew", len(z), first).to(z.device) if eta else z
+    if eta is None:
+        eta = p.eta if p.flow.reader_depth else 0.0  # others cannot tell where a path began
+    fresh = _each(lambda g: normal((steps, *z.shape[1:]), g), seed, "anew", len(z),
+                  first).to(z.device) if eta else z
     def part(x, noise):
         renew = renewing(flow.source, noise.transpose(0, 1), eta) if eta else None
-        return sample(flow.velocity, x, steps, guidance, p.grid, shared=True, trajectory=trajectory, renew=renew,
-                      callback=callback)
-    return torch.cat([part(*p) for p in zip(z.split(batch), fresh.split(batch))], 1 if trajectory else 0)
+        return sample(flow.velocity, x, steps, guidance, p.grid, shared=True, trajectory=trajectory,
+                      renew=renew, callback=callback)
+    return torch.cat([part(*p) for p in zip(z.split(batch), fresh.split(batch))],
+                     1 if trajectory else 0)
 
 # %% ../nbs/24_pipeline.ipynb #pip00t2i
 OUTPUTS = ("pil", "tensor", "latent")
@@ -182,7 +199,8 @@ def _at_a_time(pipe, batch):
     return max(1, min(256, 2**22//pipe.preset.tokenizer.image_size**2))
 
 def _bar(title, total, progress):
-    "A bar for work that takes longer than two seconds; none where the environment says TQDM_DISABLE."
+    """A bar for work that takes longer than two seconds;
+    none where the environment says TQDM_DISABLE."""
     return tqdm(total=total, desc=title, delay=2.0, leave=False,
                 disable=not progress or bool(os.environ.get("TQDM_DISABLE")))
 
@@ -196,10 +214,14 @@ def text_to_image(self: Pipeline,
                   *, per_caption: int = 1,  # images of each caption, side by side in the list
                   eta: float | None = None,  # as in `walk`
                   output_type: str = "pil",  # of `OUTPUTS`
-                  batch: int | None = None,  # images at a time, in every network; None: as many as fit in little memory
+                  # images at a time, in every network; None: as many as fit in little memory
+                  batch: int | None = None,
                   generator: torch.Generator | None = None,  # draws the seed
-                  callback=None,  # called after each step of a batch with its number (from 1), its time and the tokens
-                  progress: bool = True) -> list[Image.Image] | torch.Tensor:  # a bar, if it takes long
+                  # called after each step of a batch with its number (from 1), its time and the
+                  # tokens
+                  callback=None,
+                  # a bar, if it takes long
+                  progress: bool = True) -> list[Image.Image] | torch.Tensor:
     """One PIL image for each caption; tensors (b,3,h,w) in [0,1] as "tensor";
     image tokens (b,n,d) at the end of the flow as "latent"."""
     if not isinstance(captions, (str, list, tuple)):
@@ -209,8 +231,10 @@ def text_to_image(self: Pipeline,
     self.drawing()
     captions = [captions] if isinstance(captions, str) else list(captions)
     each, steps = whole_number(per_caption, "per_caption", 1), _steps(self, steps)
-    ids = self.text_encoder.tokenize(captions).repeat_interleave(each, 0).split(_at_a_time(self, batch))
-    if generator is not None: seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    ids = self.text_encoder.tokenize(captions).repeat_interleave(each,
+                                                                 0).split(_at_a_time(self, batch))
+    if generator is not None:
+        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     with evaluating(self), _bar("drawing", len(ids)*steps, progress) as bar:
         def after(step, t, z):
             bar.update()
@@ -230,10 +254,12 @@ def _drawn(pipe, ids, first, steps, guidance, seed, eta, output_type, callback):
     return images if output_type == "tensor" else [to_pil(x) for x in images]
 
 @patch
-def images(self: Pipeline, captions: list[str] | str, steps: int | None = None, guidance: float | None = None,
+def images(self: Pipeline, captions: list[str] | str, steps: int | None = None,
+           guidance: float | None = None,
            seed: int = 0, batch: int | None = None, eta: float | None = None) -> torch.Tensor:
     "As `text_to_image`, but tensors (b,3,h,w) in [0,1]."
-    return self.text_to_image(captions, steps, guidance, seed, batch=batch, eta=eta, output_type="tensor")
+    return self.text_to_image(captions, steps, guidance, seed, batch=batch, eta=eta,
+                              output_type="tensor")
 
 Pipeline.__call__ = Pipeline.text_to_image
 
@@ -245,7 +271,8 @@ def filmstrip(self: Pipeline,
               steps: int | None = None, guidance: float | None = None,
               seed: int = 0) -> list[Image.Image]:  # of `images`
     "The flow of one caption, decoded at `frames` times from t=0 to t=1: PIL images."
-    if not isinstance(caption, str): raise ValueError(f"a film strip is of one caption, got {type(caption).__name__}")
+    if not isinstance(caption, str):
+        raise ValueError(f"a film strip is of one caption, got {type(caption).__name__}")
     steps, frames = _steps(self, steps), whole_number(frames, "frames", 1)
     with evaluating(self):
         features, z = self.encode_text([caption], seed)
@@ -259,14 +286,18 @@ def filmstrip(self: Pipeline,
 def encode_images(self: Pipeline,
                   images: list,  # of any kind that `open_image` takes
                   seed: int = 0,
-                  batch: int | None = None,  # images at a time; None: as many as fit in little memory
-                  first: int = 0) -> torch.Tensor:  # place of `images[0]` in a longer list, whose noise it has
+                  # images at a time; None: as many as fit in little memory
+                  batch: int | None = None,
+                  # place of `images[0]` in a longer list, whose noise it has
+                  first: int = 0) -> torch.Tensor:
     "Source tokens (b,n,d) of the flow to text; image `i` has noise of its own."
-    size, mode, batch = self.preset.tokenizer.image_size, self.preset.caption_loss.image, _at_a_time(self, batch)
+    size, mode, batch = (self.preset.tokenizer.image_size, self.preset.caption_loss.image,
+                         _at_a_time(self, batch))
     def encoded(part):
         return self.image_tokenizer.encode(open_images_at(size, part).to(self.device, self.dtype))
     posteriors = [encoded(images[i:i + batch]) for i in range(0, len(images), batch)]
-    mean, std = (torch.cat([getattr(q, part) for q in posteriors]).float() for part in ("mean", "std"))
+    mean, std = (torch.cat([getattr(q, part) for q in posteriors]).float()
+                 for part in ("mean", "std"))
     if mode == "mean": return self.image_tokenizer.normalize(mean)
     noise = _each(lambda g: normal(mean.shape[1:], g), seed, "image", len(mean), first)
     return self.image_tokenizer.normalize(mean + std*noise.to(self.device))
@@ -280,10 +311,12 @@ def _uniform(n):
 @torch.no_grad()
 def decode_text(self: Pipeline,
                 z,  # normalised text tokens (b,n,d)
-                temperature: float = 0.0,  # 0: each word is the likeliest; above: drawn, rarer ones the higher it is
-                seed: int = 0,  # of the drawing
-                batch: int | None = None,  # captions at a time; None: as many as fit in little memory
-                first: int = 0) -> list[str]:  # place of `z[0]` in a longer list, whose noise it has
+                # 0: each word is the likeliest; above: drawn, rarer ones the higher it is
+                temperature: float = 0.0, seed: int = 0,  # of the drawing
+                # captions at a time; None: as many as fit in little memory
+                batch: int | None = None,
+                # place of `z[0]` in a longer list, whose noise it has
+                first: int = 0) -> list[str]:
     "Captions that the text decoder reads off the tokens."
     text, encoder = self.captioner.text, self.text_encoder
     temperature, batch = finite_number(temperature, "temperature", 0), _at_a_time(self, batch)
@@ -291,42 +324,53 @@ def decode_text(self: Pipeline,
     parts = text.denormalize(z).to(self.dtype).split(batch)
     noise = [None]*len(parts)
     if temperature:
-        noise = _each(_uniform(text.decoder.context), seed, "words", len(z), first).to(self.device).split(batch)
-    words = [read_words(text.decoder, part, start, end, n, temperature or 1.0) for part, n in zip(parts, noise)]
+        noise = _each(_uniform(text.decoder.context), seed, "words", len(z),
+                      first).to(self.device).split(batch)
+    words = [read_words(text.decoder, part, start, end, n, temperature or 1.0)
+             for part, n in zip(parts, noise)]
     return [t for part in words for t in ids_to_text(encoder.ids(part))]
 
 # %% ../nbs/24_pipeline.ipynb #pip0seen
 @patch
 @torch.no_grad()
 def seen_of_captions(self: Pipeline, ids) -> torch.Tensor:  # token ids (b,m)
-    "What the captioner makes text tokens of: CLIP features (b,n,c), or the image tokens (b,n,d) that the flow expects."
+    """What the captioner makes text tokens of:
+    CLIP features (b,n,c), or the image tokens (b,n,d) that the flow expects."""
     features = self.text_encoder(ids.long().to(self.device))
-    return features if self.preset.caption.sees == "words" else self.flow.expected_image(features.to(self.dtype))
+    return features if self.preset.caption.sees == "words" else self.flow.expected_image(
+        features.to(self.dtype))
 
 @patch
 @torch.no_grad()
 def text_tokens(self: Pipeline, captions: list[str]) -> torch.Tensor:
     "Normalised text tokens (b,n,d) of captions: what the flow from images to text aims at."
     text = self.captioner.text
-    return text.normalize(text.encode(self.seen_of_captions(self.text_encoder.tokenize(captions))).mean)
+    return text.normalize(
+        text.encode(self.seen_of_captions(self.text_encoder.tokenize(captions))).mean)
 
 # %% ../nbs/24_pipeline.ipynb #pip00003
 @patch
 def image_to_text(self: Pipeline,
-                  images: list,  # PIL images, paths, arrays (h,w,3) of bytes, tensors (3,h,w) in [0,1]; or one of them
-                  steps: int | None = None,  # Euler steps; None takes the preset's
-                  *, temperature: float = 0.0,  # 0: each word is the likeliest; above, such as 0.5: words are drawn
+                  # PIL images, paths, arrays (h,w,3) of bytes, tensors (3,h,w) in [0,1]; or one of
+                  # them
+                  images: list, steps: int | None = None,  # Euler steps; None takes the preset's
+                  *,
+                  # 0: each word is the likeliest; above, such as 0.5: words are drawn
+                  temperature: float = 0.0,
                   seed: int = 0,  # with a temperature, another seed words them differently
-                  batch: int | None = None,  # images at a time, in every network; None: as many as fit in little memory
+                  # images at a time, in every network; None: as many as fit in little memory
+                  batch: int | None = None,
                   progress: bool = True) -> list[str]:  # a bar, if it takes long
     "One caption for each image."
-    velocity, batch, seed = self.caption_velocity, _at_a_time(self, batch), 0 if seed is None else seed
+    velocity, batch, seed = (self.caption_velocity, _at_a_time(self, batch),
+                             0 if seed is None else seed)
     steps = self.preset.caption_steps if steps is None else steps
     certain = not temperature and self.preset.caption_loss.image == "mean"
     if seed and not isinstance(seed, tuple) and certain:
-        warnings.warn("the likeliest words are the same for every seed: give a temperature, such as 0.5, "
-                      "to have them drawn", stacklevel=2)
-    if isinstance(images, (str, Path, Image.Image)) or getattr(images, "ndim", 0) in (2, 3): images = [images]
+        warnings.warn("the likeliest words are the same for every seed: give a temperature, such "
+                      "as 0.5, to have them drawn", stacklevel=2)
+    if isinstance(images, (str, Path, Image.Image)) or getattr(images, "ndim", 0) in (2, 3):
+        images = [images]
     if not hasattr(images, "__len__") or isinstance(images, (dict, set, bytes)) or not len(images):
         raise ValueError("give a list of at least one image, path or tensor")
     said = []
@@ -344,9 +388,11 @@ def bundled() -> list[str]:
     "Names of the models that come with the package."
     return sorted(p.parent.name for p in WEIGHTS.glob("*/config.json"))
 
-def from_parts(p: Preset, tokenizer: ImageTokenizer, flow: FlowTok, text_encoder: TextEncoder) -> Pipeline:
+def from_parts(p: Preset, tokenizer: ImageTokenizer, flow: FlowTok,
+               text_encoder: TextEncoder) -> Pipeline:
     "A pipeline from text to images of parts that exist already."
-    with without_memory(): pipe = Pipeline(asdict(replace(p, direction="t2i")), text_encoder.vocabulary)
+    with without_memory():
+        pipe = Pipeline(asdict(replace(p, direction="t2i")), text_encoder.vocabulary)
     pipe.image_tokenizer, pipe.flow, pipe.text_encoder = tokenizer, flow, text_encoder
     return pipe.eval()
 
@@ -355,7 +401,8 @@ def _dtype(dtype):
     "A torch dtype, from itself or its name."
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if isinstance(found, torch.dtype) and found.is_floating_point: return found
-    raise ValueError(f"unknown dtype {dtype!r}: choose torch.float32, torch.bfloat16 or torch.float16")
+    raise ValueError(f"unknown dtype {dtype!r}: choose torch.float32, torch.bfloat16 or "
+                     f"torch.float16")
 
 def _is_path(model):
     "Whether `model` can only be a path: a Hub id is user/name."
@@ -366,12 +413,14 @@ def _folder_of(model):
     "The folder that `model` names, here or in the package; None for a Hub id."
     folder, packed = Path(model).expanduser(), WEIGHTS/str(model)
     if (folder/"config.json").exists(): return folder
-    if folder.is_dir() and ((folder/"settings.json").exists() or not (packed/"config.json").exists()):
+    if folder.is_dir() and ((folder/"settings.json").exists()
+                            or not (packed/"config.json").exists()):
         raise ValueError(f"{folder} holds no finished model (no config.json): "
                          "point to a folder that flowtok-train or pipe.save() wrote")
     if not _is_path(model) and (packed/"config.json").exists(): return packed
     if not _is_path(model) and model.count("/") == 1: return None
-    raise ValueError(f"no model {str(model)!r}: give a folder, one of {', '.join(bundled()) or 'the bundled names'}, "
+    raise ValueError(f"no model {str(model)!r}: give a folder, one of "
+                     f"{', '.join(bundled()) or 'the bundled names'}, "
                      f"or a Hub id such as user/name{_beside(folder)}")
 
 def _beside(folder):
@@ -398,27 +447,38 @@ def _saved(model, dtype, hub):  # a folder, or a Hub id
     return fill(pipe, weights, names, dtype, exact=True, title="model")
 
 # %% ../nbs/24_pipeline.ipynb #pip00002
-def load(model: str | Path,  # a folder that holds one, a bundled name, a Hub id, "released:xl" or "released:h"
+def load(
+        # a folder that holds one, a bundled name, a Hub id, "released:xl" or "released:h"
+        model: str | Path,
          device: str = "auto",  # "auto", "cpu", "cuda", "mps"
-         dtype: torch.dtype | str = torch.float32,  # torch.bfloat16: half the memory, for large models on a GPU
+         # torch.bfloat16: half the memory, for large models on a GPU
+         dtype: torch.dtype | str = torch.float32,
          revision: str | None = None,  # branch, tag or commit of a Hub id
-         cache_dir: str | Path | None = None,  # where files of the Hub are kept; None: the usual place
-         clip: str | None = None) -> Pipeline:  # text tower of released weights; None: "ViT-L-14-336-quickgelu"
-    "The pipeline called `model`, ready to sample; random states and defaults of torch stay as they are."
+         # where files of the Hub are kept; None: the usual place
+         cache_dir: str | Path | None = None,
+         # text tower of released weights; None: "ViT-L-14-336-quickgelu"
+         clip: str | None = None) -> Pipeline:
+    """The pipeline called `model`, ready to sample;
+    random states and defaults of torch stay as they are."""
     if not isinstance(model, (str, Path)) or not str(model).strip():
         raise ValueError(f"a model is a name or a folder, got {model!r}")
     device, dtype = pick_device(device), _dtype(dtype)
-    with plain_torch(): pipe = _load(model, dtype, dict(revision=revision, cache_dir=cache_dir), clip)
+    with plain_torch():
+        pipe = _load(model, dtype, dict(revision=revision, cache_dir=cache_dir), clip)
     return pipe.to(device, dtype).eval()
 
 def _load(model, dtype, hub, clip):
     name = str(model)
-    if name.startswith("released:"): return from_parts(*load_released(name.partition(":")[2], dtype, clip=clip, **hub))
+    if name.startswith("released:"):
+        return from_parts(*load_released(name.partition(":")[2], dtype, clip=clip, **hub))
     if clip: raise ValueError(f"{name} has a text tower of its own: clip is for released weights")
     folder = _folder_of(model)
-    if folder and any(hub.values()): raise ValueError(f"revision and cache_dir mean nothing for {name}: leave them out")
+    if folder and any(hub.values()):
+        raise ValueError(f"revision and cache_dir mean nothing for {name}: leave them out")
     try: return _saved(folder or name, dtype, hub)
     except Exception as e:
         if folder: where = f"{folder} does not hold a whole flowtok model"
-        else: where = f"there is no folder {model}, and no flowtok model could be fetched from the Hub under that name"
+        else:
+            where = (f"there is no folder {model}, and no flowtok model could be fetched from "
+                     f"the Hub under that name")
         raise ValueError(f"{where}: {' '.join(str(e).split())[:600]}") from e

@@ -30,7 +30,8 @@ def walk(pipe,  # a Pipeline
     return pipe.walk(z, steps, guidance, seed, trajectory=True)
 
 def strip(pipe, path, features, frames: int = 8) -> Image.Image:
-    "Points of one flow (steps+1,n,d) as `frames` pictures side by side, from t=0 to t=1: a PIL image."
+    """Points of one flow (steps+1,n,d) as `frames` pictures side by side, from t=0 to t=1:
+    a PIL image."""
     chosen = path[torch.linspace(0, len(path) - 1, frames, device=path.device).round().long()]
     x = pipe.decode(chosen, features.expand(frames, -1, -1))
     return to_pil(torch.cat(list(x), -1))
@@ -42,7 +43,8 @@ def enlarged(image: Image.Image, width: int) -> Image.Image:
 
 # %% ../nbs/36_playground.ipynb #75829766
 class Plane:
-    "The plane in which the flows of `captions` vary most, with the places where they begin and end."
+    """The plane in which the flows of `captions` vary most, with the places where they begin and
+    end."""
     def __init__(self, pipe, captions: list[str], seed: int = 0):
         features, z = pipe.encode_text(captions, seed)
         ends = walk(pipe, z, seed=seed)[[0, -1]].flatten(2)  # (2,b,n*d)
@@ -59,7 +61,8 @@ class Plane:
         "The map as a PIL image."
         fig = Figure(figsize=(3.2, 3.2), layout="constrained")
         ax = fig.subplots()
-        for cloud, colour, name in ((self.text, "#56B4E9", "text"), (self.images, "#E69F00", "images")):
+        for cloud, colour, name in ((self.text, "#56B4E9", "text"),
+                                    (self.images, "#E69F00", "images")):
             ax.scatter(*cloud.T, s=9, color=colour, label=name, alpha=0.7, lw=0)
         for path, colour in zip(paths, ("black", "#0072B2", "#D55E00")):
             line = self(path.flatten(1))
@@ -79,10 +82,12 @@ class Panel(widgets.VBox):
                  controls: dict,  # {argument of redraw: widget}
                  shown: dict):  # {key of its answer: width in pixels, or None for words}
         self.redraw, self.controls, self.widths = redraw, controls, shown
-        self.views = {k: widgets.Image(format="png", width=w) if w else widgets.HTML() for k, w in shown.items()}
+        self.views = {k: widgets.Image(format="png", width=w) if w else widgets.HTML()
+                      for k, w in shown.items()}
         self.note = widgets.HTML()
         row = widgets.Layout(flex_flow="row wrap", align_items="center")
-        above, below = (widgets.Box([*part.values()], layout=row) for part in (controls, self.views))
+        above, below = (widgets.Box([*part.values()], layout=row)
+                        for part in (controls, self.views))
         super().__init__([above, below, self.note])
         for control in controls.values(): control.observe(self.refresh, "value")
         self.refresh()
@@ -97,9 +102,11 @@ class Panel(widgets.VBox):
                 self.note.value = f"<b>{escape(str(e))}</b>"
                 return
         for key, value in self.answer.items():
-            self.views[key].value = value if isinstance(value, str) else _png(value, self.widths[key])
+            self.views[key].value = (value if isinstance(value, str)
+                                     else _png(value, self.widths[key]))
         self.seconds = time.perf_counter() - begun
-        self.note.value = " ".join([f"{1000*self.seconds:.0f} ms", *(escape(str(w.message)) for w in said)])
+        self.note.value = " ".join([f"{1000*self.seconds:.0f} ms",
+                                    *(escape(str(w.message)) for w in said)])
 
 # %% ../nbs/36_playground.ipynb #pla00001
 def _png(image, width):
@@ -108,10 +115,12 @@ def _png(image, width):
     return file.getvalue()
 
 def _words(value, about, wide="330px"):
-    return widgets.Text(value, description=about, continuous_update=False, layout=widgets.Layout(width=wide))
+    return widgets.Text(value, description=about, continuous_update=False,
+                        layout=widgets.Layout(width=wide))
 
 def _whole(value, low, high, about):
-    return widgets.IntSlider(value, low, high, description=about, layout=widgets.Layout(width="270px"))
+    return widgets.IntSlider(value, low, high, description=about,
+                             layout=widgets.Layout(width="270px"))
 
 def _real(value, low, high, about, step=0.05):
     return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=about,
@@ -129,9 +138,11 @@ def _of_emoji():
     except DataError: return []
 
 def examples(pipe, n: int = 64) -> tuple[list[str], bool]:
-    "Captions whose words a model knows, and whether they are of shapes; words alone where nothing else is known."
+    """Captions whose words a model knows, and whether they are of shapes;
+    words alone where nothing else is known."""
     encoder, shapes = pipe.text_encoder, _of_shapes(n)
-    if encoder.vocabulary is None or not any(map(encoder.unknown_words, shapes)): return shapes, True
+    if encoder.vocabulary is None or not any(map(encoder.unknown_words, shapes)):
+        return shapes, True
     known = [c for c in _of_emoji() if not encoder.unknown_words(c)]
     if len(known) >= n: return known[::len(known)//n][:n], False
     words = (ids_to_text(torch.tensor([[i]]))[0] for i in encoder.vocabulary)
@@ -149,16 +160,19 @@ class Desk:
         self.plane, self.pipe = Plane(pipe, self.captions), pipe
 
     def first(self, *captions: str) -> tuple[str, ...]:
-        "What the fields of a panel begin with: these captions of shapes, or as many of the model's own."
+        """What the fields of a panel begin with:
+        these captions of shapes, or as many of the model's own."""
         return captions if self.draws_shapes else tuple((2*self.captions)[:len(captions)])
 
     def show(self, z, features, steps: int | None, guidance: float | None, seed: int) -> dict:
         "Picture, filmstrip and map of one flow, from text tokens (1,n,d)."
         path = walk(self.pipe, z, steps, guidance, seed)
-        return dict(picture=to_pil(self.pipe.decode(path[-1], features)[0]), map=self.plane.picture([path[:, 0]]),
+        return dict(picture=to_pil(self.pipe.decode(path[-1], features)[0]),
+                    map=self.plane.picture([path[:, 0]]),
                     strip=strip(self.pipe, path[:, 0], features))
 
-    def draw(self, caption: str, guidance: float = 1.5, steps: int | None = None, seed: int = 0) -> dict:
+    def draw(self, caption: str, guidance: float = 1.5, steps: int | None = None,
+             seed: int = 0) -> dict:
         "As `show`, from a caption."
         features, z = self.pipe.encode_text([caption], seed)
         return self.show(z, features, steps, guidance, seed)
@@ -170,7 +184,8 @@ def draw_panel(desk: Desk) -> Panel:
     caption, = desk.first("a large blue star on white")
     controls = dict(caption=_words(caption, "caption"),
                     guidance=_real(desk.pipe.preset.guidance, 0, 5, "guidance"),
-                    steps=_whole(desk.pipe.preset.draw_steps, 1, 50, "steps"), seed=_whole(3, 0, 99, "seed"))
+                    steps=_whole(desk.pipe.preset.draw_steps, 1, 50, "steps"),
+                    seed=_whole(3, 0, 99, "seed"))
     return Panel(desk.draw, controls, SIDES)
 
 # %% ../nbs/36_playground.ipynb #9c973c07
@@ -200,10 +215,13 @@ def mix_panel(desk: Desk) -> Panel:
     "A picture between two captions."
     def redraw(first, second, share, guidance, seed):
         (features, a), (other, b) = (desk.pipe.encode_text([c], seed) for c in (first, second))
-        return desk.show(torch.lerp(a, b, share), torch.lerp(features, other, share), None, guidance, seed)
-    one, two = desk.first("a large red circle in the middle on white", "a large blue square in the middle on white")
+        return desk.show(torch.lerp(a, b, share), torch.lerp(features, other, share), None,
+                         guidance, seed)
+    one, two = desk.first("a large red circle in the middle on white",
+                          "a large blue square in the middle on white")
     controls = dict(first=_words(one, "from"), second=_words(two, "to"),
-                    share=_real(0.5, 0, 1, "share"), guidance=_real(desk.pipe.preset.guidance, 0, 5, "guidance"),
+                    share=_real(0.5, 0, 1, "share"), guidance=_real(desk.pipe.preset.guidance, 0, 5,
+                                                                    "guidance"),
                     seed=_whole(0, 0, 99, "seed"))
     return Panel(redraw, controls, SIDES)
 
@@ -222,15 +240,18 @@ def token_panel(desk: Desk) -> Panel:
     "Tokens of one caption, some taken from another."
     def redraw(caption, other, taken, where, token, scale, seed):
         (features, a), (_, b) = (desk.pipe.encode_text([c], seed) for c in (caption, other))
-        if where == "before the flow": return desk.show(edited(a, b, taken, token, scale), features, None, None, seed)
+        if where == "before the flow":
+            return desk.show(edited(a, b, taken, token, scale), features, None, None, seed)
         end, from_other = (walk(desk.pipe, z, seed=seed)[:, 0] for z in (a, b))
         path = torch.cat([end[:-1], edited(end[-1:], from_other[-1:], taken, token, scale)])
-        return dict(picture=to_pil(desk.pipe.decode(path[-1:], features)[0]), map=desk.plane.picture([path]),
-                    strip=strip(desk.pipe, path, features))
+        return dict(picture=to_pil(desk.pipe.decode(path[-1:], features)[0]),
+                    map=desk.plane.picture([path]), strip=strip(desk.pipe, path, features))
     n = desk.pipe.preset.flow.n_tokens
-    one, two = desk.first("a large red circle in the middle on white", "a large blue square in the middle on white")
+    one, two = desk.first("a large red circle in the middle on white",
+                          "a large blue square in the middle on white")
     controls = dict(caption=_words(one, "caption"), other=_words(two, "other"),
-                    taken=widgets.SelectMultiple(options=range(n), value=(), description="taken", rows=5),
+                    taken=widgets.SelectMultiple(options=range(n), value=(), description="taken",
+                                                 rows=5),
                     where=widgets.ToggleButtons(options=["before the flow", "after the flow"]),
                     token=_whole(0, 0, n - 1, "token"), scale=_real(1.0, -2, 4, "times", 0.1),
                     seed=_whole(0, 0, 99, "seed"))
@@ -242,7 +263,8 @@ def uploaded(files) -> Image.Image | None:
     if not files: return None
     try: return to_pil(to_tensor(Image.open(io.BytesIO(bytes(files[-1]["content"])))))
     except Exception:
-        raise ValueError(f"{files[-1]['name']} is not a picture that can be read: choose a PNG or a JPEG") from None
+        raise ValueError(f"{files[-1]['name']} is not a picture that can be read: choose a PNG "
+                         f"or a JPEG") from None
 
 def caption_panel(desk: Desk) -> Panel:
     "A scene, or a picture of your own, to captions and back to a picture."
@@ -250,22 +272,26 @@ def caption_panel(desk: Desk) -> Panel:
     views = dict(seen=192, again=192, words=None)
     def answer(seen):
         said = [desk.pipe.image_to_text([seen], temperature=t)[0] for t in (0.0, 0.5)]
-        return dict(seen=seen, again=desk.pipe.text_to_image(said[:1])[0], words="<br>".join(escape(s) for s in said))
+        return dict(seen=seen, again=desk.pipe.text_to_image(said[:1])[0],
+                    words="<br>".join(escape(s) for s in said))
     if not desk.draws_shapes:
-        def redraw(caption, file): return answer(uploaded(file) or desk.pipe.text_to_image(caption)[0])
+        def redraw(caption, file):
+            return answer(uploaded(file) or desk.pipe.text_to_image(caption)[0])
         return Panel(redraw, dict(caption=_words(*desk.first(""), "drawn of"), file=file), views)
     def redraw(kind, colour, size, x, y, background, second, file):
         shapes = [Shape(kind, colour, size, x, y)]
         if second != "none": shapes.append(Shape(second, "blue", "small", 1 - x, 1 - y))
-        seen = uploaded(file) or draw(Scene(background, tuple(shapes)), desk.pipe.preset.tokenizer.image_size)
+        seen = (uploaded(file) or draw(Scene(background, tuple(shapes)),
+                                       desk.pipe.preset.tokenizer.image_size))
         return answer(seen)
     def choice(options, about):
-        return widgets.Dropdown(options=options, description=about, layout=widgets.Layout(width="220px"))
+        return widgets.Dropdown(options=options, description=about,
+                                layout=widgets.Layout(width="220px"))
     controls = dict(kind=choice(list(OUTLINES), "shape"), colour=choice(list(COLOURS), "colour"),
                     size=choice(list(SIZES)[::-1], "size"),
                     x=_real(0.5, 0, 1, "from left"), y=_real(0.5, 0, 1, "from top"),
-                    background=choice(list(BACKGROUNDS), "on"), second=choice(["none", *OUTLINES], "and a blue"),
-                    file=file)
+                    background=choice(list(BACKGROUNDS), "on"),
+                    second=choice(["none", *OUTLINES], "and a blue"), file=file)
     return Panel(redraw, controls, views)
 
 # %% ../nbs/36_playground.ipynb #1132120c
@@ -274,8 +300,8 @@ PANELS = {"draw": draw_panel, "mix": mix_panel, "tokens": token_panel, "caption"
 def playground(model="nano") -> widgets.VBox:
     "All panels as tabs, over a field for the weights."
     desk, tabs = Desk(model), widgets.Tab()
-    name = widgets.Combobox(value=model if isinstance(model, str) else "", options=bundled(), ensure_option=False,
-                            continuous_update=False, description="weights")
+    name = widgets.Combobox(value=model if isinstance(model, str) else "", options=bundled(),
+                            ensure_option=False, continuous_update=False, description="weights")
     said = widgets.HTML()
     def fill(change=None):
         try:

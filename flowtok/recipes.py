@@ -18,11 +18,12 @@ from torch import nn
 
 from .captioning import image_to_text_loss, text_autoencoder_loss
 from .core import generator, process, rand, whole_number
-from .data import (DistinctCaptions, Images, LatentCache, Shuffled, encode_dataset, jittered, open_data,
-                          open_images, shuffled)
+from .data import (DistinctCaptions, Images, LatentCache, Shuffled, encode_dataset, jittered,
+                          open_data, open_images, shuffled)
 from .distributed import check_shared, launched, pick_device, plain_torch, the_same
 from .layers import DiagonalGaussian
-from .lineage import CAPTIONS_AN_IMAGE, build_pipeline, make_plan, note_data, open_run, weights_digest
+from .lineage import (CAPTIONS_AN_IMAGE, build_pipeline, make_plan, note_data, open_run,
+                             weights_digest)
 from .model import FlowLossConfig, FlowParts, text_to_image_loss
 from .pictures import show_images
 from .pipeline import Pipeline, load
@@ -33,10 +34,11 @@ from .training import TrainConfig, fit
 
 # %% ../nbs/23_recipes.ipynb #51b28fbe
 @delegates(fit, but=["title"])
-def train_tokenizer(pipe: Pipeline, images: Images, out: str | Path | None = None, seed: int = 0, device="cpu",
-                    callbacks=(), **kwargs) -> list[dict]:
+def train_tokenizer(pipe: Pipeline, images: Images, out: str | Path | None = None, seed: int = 0,
+                    device="cpu", callbacks=(), **kwargs) -> list[dict]:
     "Train the pipeline's image tokenizer, and put its average in its place; returns the log."
-    p, cfg, data, reads = pipe.preset, pipe.preset.tokenizer_loss, images.data, pipe.image_tokenizer.reads_text
+    p, cfg, data, reads = (pipe.preset, pipe.preset.tokenizer_loss, images.data,
+                           pipe.image_tokenizer.reads_text)
     order, perceptual = shuffled(data, p.train_tokenizer.batch, seed), perceptual_networks(cfg)
     if perceptual is not None: perceptual.to(device)
     model = nn.ModuleDict(dict(tokenizer=pipe.image_tokenizer))
@@ -44,20 +46,24 @@ def train_tokenizer(pipe: Pipeline, images: Images, out: str | Path | None = Non
     def batches(step):
         index = order(step)
         if p.train_tokenizer.augment:
-            x = images.augmented(index, rand(len(index), 3, generator=generator(seed, "augment", step)))
+            x = images.augmented(index,
+                                 rand(len(index), 3, generator=generator(seed, "augment", step)))
         else: x = images(index)
-        if p.train_tokenizer.jitter: x = jittered(x, rand(len(index), 9, generator=generator(seed, "jitter", step)))
+        if p.train_tokenizer.jitter:
+            x = jittered(x, rand(len(index), 9, generator=generator(seed, "jitter", step)))
         batch = dict(index=index, images=x)
         if reads: batch["ids"] = tokenize([data.texts(int(i))[0] for i in index], p.text.context)
         return batch
     def loss(model, batch, noise, step):
-        tokenizer, critic = model["tokenizer"], model["discriminator"] if "discriminator" in model else None
+        tokenizer, critic = model["tokenizer"], model[
+            "discriminator"] if "discriminator" in model else None
         text = pipe.text_encoder(batch["ids"]) if reads else None
         x = batch["images"].to(tokenizer.latent_mean.dtype)
-        return tokenizer_loss(tokenizer, x, cfg, text, noise, perceptual, critic, step >= cfg.adversarial_start)
+        return tokenizer_loss(tokenizer, x, cfg, text, noise, perceptual, critic,
+                              step >= cfg.adversarial_start)
     of_tokenizer = [lambda step, m, f=f: f(step, m["tokenizer"]) for f in callbacks]
-    model, log = fit(model, loss, batches, p.train_tokenizer, out, seed, device=device, title="tokenizer",
-                     callbacks=of_tokenizer, **kwargs)
+    model, log = fit(model, loss, batches, p.train_tokenizer, out, seed, device=device,
+                     title="tokenizer", callbacks=of_tokenizer, **kwargs)
     pipe.image_tokenizer = model["tokenizer"]
     return log
 
@@ -71,19 +77,24 @@ def _encoders(pipe):
 
 def _in_bf16(pipe):
     "Whether images are encoded in bfloat16: on a GPU, where the preset trains its tokenizer in it."
-    return (pipe.device.type, pipe.dtype, pipe.preset.train_tokenizer.precision) == ("cuda", torch.float32, "bf16")
+    return (pipe.device.type, pipe.dtype, pipe.preset.train_tokenizer.precision) == ("cuda",
+        torch.float32, "bf16")
 
 def encode_latents(pipe: Pipeline, images: Images, progress: bool = True, statistics: bool = True,
-                   out: Path | None = None) -> LatentCache:  # of a run, where processes share the work
-    "The latent cache of `images`; also sets the tokenizer's statistics, unless a flow is in use that relies on them."
+                   # of a run, where processes share the work
+                   out: Path | None = None) -> LatentCache:
+    """The latent cache of `images`; also sets the tokenizer's statistics, unless a flow is in use
+    that relies on them."""
     pipe.image_tokenizer.eval()
-    folder = out and out/the_same(f"tokens-{weights_digest(pipe.image_tokenizer)}")  # cards may round apart
+    # cards may round apart
+    folder = out and out/the_same(f"tokens-{weights_digest(pipe.image_tokenizer)}")
     cache = encode_dataset(images, *_encoders(pipe), folder, progress=progress)
     if statistics: pipe.image_tokenizer.set_statistics(cache.mean)
     return cache
 
 # %% ../nbs/23_recipes.ipynb #rec00003
-def places_of(cache: LatentCache, cfg: TrainConfig, seed: int, captions: int = 1):  # of one image, side by side
+def places_of(cache: LatentCache, cfg: TrainConfig, seed: int,
+              captions: int = 1):  # of one image, side by side
     """step -> places (b,) of the images of a batch of `cfg.batch` captions; an epoch has each image
     as often as the data set says, if `cfg` says so."""
     images = torch.arange(len(cache))
@@ -95,19 +106,23 @@ def pairs_of(cache: LatentCache, cfg: TrainConfig, seed: int):
     """step -> a batch of encoded images, each with one caption: first easy ones only,
     if `cfg` says so and the data set names some, then now and again."""
     order = places_of(cache, cfg, seed)
-    easy = Shuffled(len(cache.easy), cfg.batch, seed) if cache.easy is not None and cfg.easy else None
+    easy = (Shuffled(len(cache.easy), cfg.batch, seed) if cache.easy is not None and cfg.easy
+            else None)
     def batches(step):
         again = int((step + 1)*cfg.easy_later) > int(step*cfg.easy_later)
         if easy and (step < cfg.easy*cfg.steps or again): return cache.easy_batch(easy(step))
         return cache.batch(order(step), generator(seed, "caption", step), cfg.shortest)
     return batches
 
-def image_latents(pipe: Pipeline, batch: dict, cfg: FlowLossConfig, noise: torch.Generator) -> torch.Tensor:
-    "Normalised image tokens (b,n,d) of a batch of encoded images: samples or means, as `cfg.image` says."
+def image_latents(pipe: Pipeline, batch: dict, cfg: FlowLossConfig,
+                  noise: torch.Generator) -> torch.Tensor:
+    """Normalised image tokens (b,n,d) of a batch of encoded images:
+    samples or means, as `cfg.image` says."""
     if cfg.image not in ("sample", "mean"):
         raise ValueError(f"unknown image tokens {cfg.image!r}: choose sample or mean")
     posterior = DiagonalGaussian(batch["mean"], batch["logvar"])
-    return pipe.image_tokenizer.normalize(posterior.mean if cfg.image == "mean" else posterior.sample(noise))
+    return pipe.image_tokenizer.normalize(posterior.mean if cfg.image == "mean"
+                                          else posterior.sample(noise))
 
 # %% ../nbs/23_recipes.ipynb #rec00013
 def with_references(batches,  # step -> batch, as `pairs_of` gives
@@ -119,21 +134,26 @@ def with_references(batches,  # step -> batch, as `pairs_of` gives
     return batch_of
 
 @delegates(fit, but=["title"])
-def train_text_to_image(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None, seed: int = 0,
+def train_text_to_image(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None,
+                        seed: int = 0,
                         device="cpu", parts: FlowParts = FlowParts(),  # of a training step
                         **kwargs) -> list[dict]:
-    "Train the pipeline's flow on a latent cache, and put its average in its place; returns the log."
+    """Train the pipeline's flow on a latent cache, and put its average in its place;
+    returns the log."""
     p, cfg = pipe.preset, pipe.preset.flow_loss
-    if cfg.references and cfg.image != "mean": raise ValueError("references are means: train on image tokens 'mean'")
+    if cfg.references and cfg.image != "mean":
+        raise ValueError("references are means: train on image tokens 'mean'")
     batches = pairs_of(cache, p.train_flow, seed)
-    if cfg.references: batches = with_references(batches, DistinctCaptions(cache, seed), cfg.references, seed)
+    if cfg.references:
+        batches = with_references(batches, DistinctCaptions(cache, seed), cfg.references, seed)
     def loss(model, batch, noise, step):
         image, text = image_latents(pipe, batch, cfg, noise), pipe.text_encoder(batch["ids"])
         others = pipe.image_tokenizer.normalize(batch["others"]) if cfg.references else None
         words = pipe.text_encoder.rows[batch["ids"]] if p.flow.reader_depth else None
-        return text_to_image_loss(model, image, text, cfg, noise, others, batch.get("missing"), words, parts)
-    pipe.flow, log = fit(pipe.flow, loss, batches, p.train_flow, out, seed, device=device, title="text to image",
-                         **kwargs)
+        return text_to_image_loss(model, image, text, cfg, noise, others, batch.get("missing"),
+                                  words, parts)
+    pipe.flow, log = fit(pipe.flow, loss, batches, p.train_flow, out, seed, device=device,
+                         title="text to image", **kwargs)
     return log
 
 # %% ../nbs/23_recipes.ipynb #rec0keep
@@ -142,8 +162,10 @@ LIMIT = 100_000_000  # numbers that a training keeps of its captions, 400 MB of 
 @torch.no_grad()
 def keep_or_make(make,  # token ids (b,m) to a tensor (b,...)
                  ids: torch.Tensor,  # of all captions (rows,m)
-                 limit: int = LIMIT) -> tuple:  # numbers that are made once and kept; more are made batch by batch
-    "Two functions: places in `ids` to what a batch carries of these captions, and that to what `make` makes of them."
+                 # numbers that are made once and kept; more are made batch by batch
+                 limit: int = LIMIT) -> tuple:
+    """Two functions: places in `ids` to what a batch carries of these captions, and that to what
+    `make` makes of them."""
     if len(ids)*make(ids[:1]).numel() >= limit: return lambda rows: ids[rows], make
     distinct, which = ids.unique(dim=0, return_inverse=True)
     kept = torch.cat([make(part).cpu() for part in distinct.split(1024)])
@@ -151,12 +173,15 @@ def keep_or_make(make,  # token ids (b,m) to a tensor (b,...)
 
 # %% ../nbs/23_recipes.ipynb #741040ba
 @delegates(fit, but=["title"])
-def train_autoencoder(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None, seed: int = 0, device="cpu",
+def train_autoencoder(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None,
+                      seed: int = 0, device="cpu",
                       captions: int = CAPTIONS_AN_IMAGE,  # of one image, side by side
-                      from_flow: bool = True,  # begin with the flow's projector, if there is one and words are seen
-                      seen=None,  # what `keep_or_make` has made of `pipe.seen_of_captions`, if it has
-                      **kwargs) -> list[dict]:
-    "Train the captioner's text autoencoder on captions, and put its average in its place; returns the log."
+                      # begin with the flow's projector, if there is one and words are seen
+                      from_flow: bool = True,
+                      # what `keep_or_make` has made of `pipe.seen_of_captions`, if it has
+                      seen=None, **kwargs) -> list[dict]:
+    """Train the captioner's text autoencoder on captions, and put its average in its place;
+    returns the log."""
     p, text = pipe.preset, pipe.captioner.text
     if pipe.flow and from_flow and p.caption.sees == "words":
         text.projector.load_state_dict(pipe.flow.projector.state_dict())
@@ -167,9 +192,10 @@ def train_autoencoder(pipe: Pipeline, cache: LatentCache, out: str | Path | None
         return dict(ids=cache.ids[rows].long(), seen=carried(rows))
     def loss(model, batch, noise, step):
         words = pipe.text_encoder.rows[batch["ids"]]
-        return text_autoencoder_loss(model, features(batch["seen"]), words, captions, p.caption, noise)
-    text, log = fit(text, loss, batches, p.train_autoencoder, out, seed, device=device, title="text autoencoder",
-                    **kwargs)
+        return text_autoencoder_loss(model, features(batch["seen"]), words, captions, p.caption,
+                                     noise)
+    text, log = fit(text, loss, batches, p.train_autoencoder, out, seed, device=device,
+                    title="text autoencoder", **kwargs)
     first = carried(torch.arange(min(4096, len(cache.ids)))).to(device)
     with torch.no_grad(): text.token_std.copy_(text.encode(features(first)).mean.std())
     pipe.captioner.text = text
@@ -177,8 +203,8 @@ def train_autoencoder(pipe: Pipeline, cache: LatentCache, out: str | Path | None
 
 # %% ../nbs/23_recipes.ipynb #rec00002
 @delegates(fit, but=["title"])
-def train_image_to_text(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None, seed: int = 0, device="cpu",
-                        seen=None,  # as in `train_autoencoder`
+def train_image_to_text(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None,
+                        seed: int = 0, device="cpu", seen=None,  # as in `train_autoencoder`
                         **kwargs) -> list[dict]:
     "Train the captioner's velocity network, and put its average in its place; returns the log."
     p, text, k = pipe.preset, pipe.captioner.text.eval(), pipe.preset.caption_loss.captions
@@ -194,13 +220,14 @@ def train_image_to_text(pipe: Pipeline, cache: LatentCache, out: str | Path | No
         mean = tokens(batch["captions"].flatten(0, 1)).unflatten(0, (-1, k)).mean(1)
         image = image_latents(pipe, batch, p.caption_loss, noise)
         return image_to_text_loss(model, image, mean, p.caption_loss, noise)
-    pipe.captioner.dit, log = fit(pipe.captioner.dit, loss, batches, p.train_caption, out, seed, device=device,
-                                  title="image to text", **kwargs)
+    pipe.captioner.dit, log = fit(pipe.captioner.dit, loss, batches, p.train_caption, out, seed,
+                                  device=device, title="image to text", **kwargs)
     return log
 
 # %% ../nbs/23_recipes.ipynb #ffd584ee
 def _save_gallery(path, draw):
-    "Save the figure that `draw()` makes. A picture that cannot be drawn or saved is said, and ends no training."
+    """Save the figure that `draw()` makes.
+    A picture that cannot be drawn or saved is said, and ends no training."""
     try:
         import matplotlib.pyplot as plt
         before = plt.get_fignums()
@@ -209,7 +236,8 @@ def _save_gallery(path, draw):
             for number in set(plt.get_fignums()) - set(before): plt.close(number)
     except Exception as e:
         why = " ".join(str(e).split())[:200]
-        warnings.warn(f"{Path(path).name} could not be drawn ({why}): the training goes on", stacklevel=2)
+        warnings.warn(f"{Path(path).name} could not be drawn ({why}): the training goes on",
+                      stacklevel=2)
 
 def sample_callback(pipe: Pipeline, captions: list[str], folder: str | Path):
     "A callback that draws `captions` with the model as it stands."
@@ -251,7 +279,8 @@ def plot_log(logs: dict[str, list[dict]],  # by title
              window: int = 50):  # entries averaged into one point
     "Every term of every log against the step; returns the figure."
     import matplotlib.pyplot as plt
-    def names_of(log): return [k for k in dict.fromkeys(k for e in log for k in e) if k not in ("step", "seconds")]
+    def names_of(log):
+        return [k for k in dict.fromkeys(k for e in log for k in e) if k not in ("step", "seconds")]
     terms = {title: names_of(log) for title, log in logs.items() if log}
     cols = max(len(v) for v in terms.values())
     size = (2.2*cols, 1.8*len(terms))
@@ -261,7 +290,8 @@ def plot_log(logs: dict[str, list[dict]],  # by title
         for ax, name in zip(row, names):
             entries = [e for e in logs[title] if name in e]
             n = max(1, min(window, len(entries)//20))
-            points = [torch.tensor([e[k] for e in entries], dtype=torch.float64) for k in ("step", name)]
+            points = [torch.tensor([e[k] for e in entries], dtype=torch.float64)
+                      for k in ("step", name)]
             steps, values = (v[:len(entries)//n*n].reshape(-1, n) for v in points)
             ax.axis("on")
             ax.plot(steps[:, -1], values.mean(1))
@@ -270,25 +300,32 @@ def plot_log(logs: dict[str, list[dict]],  # by title
     return fig
 
 # %% ../nbs/23_recipes.ipynb #b763c041
-def pretokenize(model: str, data: str | Path, out: str | Path, device: str = "auto", caption_column: str | None = None,
+def pretokenize(model: str, data: str | Path, out: str | Path, device: str = "auto",
+                caption_column: str | None = None,
                 block: int = 256, progress: bool = True, max_broken: float | None = None,
                 processes: int | None = None,
-                workers: int | None = None) -> LatentCache:  # threads that decode pictures; None: one a core, up to 8
-    "Encode the captioned images `data` with the image tokenizer of `model`, once and for all, into the folder `out`."
+                # threads that decode pictures; None: one a core, up to 8
+                workers: int | None = None) -> LatentCache:
+    """Encode the captioned images `data` with the image tokenizer of `model`, once and for all,
+    into the folder `out`."""
     state, device = launched(pick_device(device))
     pipe, out = load(model, device=device), Path(out).expanduser()
     with state.main_process_first():  # the others find its lists
-        images = open_data(data, pipe.preset.tokenizer.image_size, caption_column=caption_column, max_broken=max_broken,
+        images = open_data(data, pipe.preset.tokenizer.image_size, caption_column=caption_column,
+                           max_broken=max_broken,
                            processes=processes, progress=progress and state.is_main_process)
-    origin = dict(tokenizer=weights_digest(pipe.image_tokenizer), data=str(data), context=pipe.preset.text.context,
-                  caption_column=caption_column) | (dict(precision="bf16") if _in_bf16(pipe) else {})
+    origin = dict(tokenizer=weights_digest(pipe.image_tokenizer), data=str(data),
+                  context=pipe.preset.text.context,
+                  caption_column=caption_column) | (dict(precision="bf16") if _in_bf16(pipe)
+                                                    else {})
     with alone(out) if state.is_main_process else nullcontext(), plain_torch():
         if state.is_main_process: clear_litter(out)
         check_shared(out)
         workers = min(8, os.cpu_count() or 1) if workers is None else workers
-        return encode_dataset(Images(images, limit=0), *_encoders(pipe), out, origin, block, progress, workers)
+        return encode_dataset(Images(images, limit=0), *_encoders(pipe), out, origin, block,
+                              progress, workers)
 
-# %% ../nbs/23_recipes.ipynb #125c147d
+# %% ../nbs/23_recipes.ipynb #wrp00010
 @delegates(fit, but=["title", "callbacks"])
 def train_parts(pipe: Pipeline,
                 images,  # an Images or a LatentCache
@@ -296,17 +333,21 @@ def train_parts(pipe: Pipeline,
                 **kwargs) -> dict:
     "Tokenizer, then each direction of the flow, all but the `kept` parts; returns their logs."
     shown = images.captions(16)
-    if isinstance(images, LatentCache): return _train_flows(pipe, images, shown, None, out, kept, kwargs)
+    if isinstance(images, LatentCache):
+        return _train_flows(pipe, images, shown, None, out, kept, kwargs)
     logs, callbacks = {}, [reconstruction_callback(pipe, images.data, out/"samples")]
     if "tokenizer" not in kept:
-        logs["tokenizer"] = train_tokenizer(pipe, images, out/"tokenizer", callbacks=callbacks, **kwargs)
+        logs["tokenizer"] = train_tokenizer(pipe, images, out/"tokenizer", callbacks=callbacks,
+                                            **kwargs)
     if not (pipe.flow or pipe.captioner):
         _measure(pipe, images)
         return logs
-    cache = encode_latents(pipe, images, kwargs.get("progress", True), statistics="tokenizer" not in kept,
+    cache = encode_latents(pipe, images, kwargs.get("progress", True),
+                           statistics="tokenizer" not in kept,
                            out=out if process()[1] > 1 else None)
     return logs | _train_flows(pipe, cache, shown, images.data, out, kept, kwargs)
 
+# %% ../nbs/23_recipes.ipynb #125c147d
 @torch.no_grad()
 def _measure(pipe, images, n=20_000):
     "Set the tokenizer's latent statistics from the first `n` images."
@@ -325,7 +366,8 @@ def _train_flows(pipe, cache, captions, data, out, kept, options):  # options: o
         options = options | dict(seen=keep_or_make(pipe.eval().seen_of_captions, cache.ids))
         logs["autoencoder"] = train_autoencoder(pipe, cache, out/"autoencoder", **options)
         callbacks = [caption_callback(pipe, data, samples)] if data else []
-        logs["caption"] = train_image_to_text(pipe, cache, out/"caption", callbacks=callbacks, **options)
+        logs["caption"] = train_image_to_text(pipe, cache, out/"caption", callbacks=callbacks,
+                                              **options)
     return logs
 
 # %% ../nbs/23_recipes.ipynb #b585299a
@@ -340,29 +382,31 @@ def train(preset_name: str = "nano",
           start: str | None = None,  # a model to start from
           accumulate: int = 1,  # parts that a batch is computed in
           perceptual: bool = True,  # False: without the networks that have to be fetched
-          max_broken: float | None = None,
-          tune: bool = False,  # go on training what `start` has
+          max_broken: float | None = None, tune: bool = False,  # go on training what `start` has
           track: str | None = None, workers: int = 0,  # of `fit`
           compile: bool = False) -> Pipeline:  # the networks, with torch.compile
-    "Train every part, or what the model `start` lacks, or (`tune`) what it has; save the pipeline into `out`."
+    "Train every part, or what `start` lacks, or (`tune`) has; save the pipeline into `out`."
     begun, seed, out = time.perf_counter(), whole_number(seed), Path(out).expanduser()
-    save_every, (state, device) = whole_number(save_every, "--save-every", 1), launched(pick_device(device))
+    save_every = whole_number(save_every, "--save-every", 1)
+    state, device = launched(pick_device(device))
     first, record = state.is_main_process, run_record(seed)
-    plan = make_plan(preset_name, out, steps, direction, start, tune, accumulate, perceptual, state.num_processes,
-                     compile)
+    plan = make_plan(preset_name, out, steps, direction, start, tune, accumulate, perceptual,
+                     state.num_processes, compile)
     settings, progress = plan.settings(data, seed, start, tune, caption_column), progress and first
     with alone(out) if first else nullcontext(), plain_torch():
         if first: clear_litter(out)
         if first: open_run(out, settings, resume)
         check_shared(out)
-        images = open_images(data, plan.preset.tokenizer.image_size, seed, caption_column, max_broken, progress,
+        images = open_images(data, plan.preset.tokenizer.image_size, seed, caption_column,
+                             max_broken, progress,
                              state.main_process_first)  # the others find its lists
         if first: note_data(out, settings, images.fingerprint())
         settings["caption"] = images.captions(1)[0]
         pipe = build_pipeline(plan, images, seed).to(device)
         if first: write_json(out/"settings.json", settings)
-        logs = train_parts(pipe, images, out, plan.kept, seed=seed, resume=resume, save_every=save_every, device=device,
-                           progress=progress, track=track, workers=workers)
+        logs = train_parts(pipe, images, out, plan.kept, seed=seed, resume=resume,
+                           save_every=save_every, device=device, progress=progress, track=track,
+                           workers=workers)
         if first: _write_run(pipe.eval(), logs, out, record, begun, state.num_processes)
         state.wait_for_everyone()
     return pipe
@@ -376,5 +420,5 @@ def _write_run(pipe, logs, out, record, begun, processes):
     parameters = {name.removeprefix("image_"): sum(q.numel() for q in m.parameters())
                   for name, m in pipe.named_children()}
     seconds = round(time.perf_counter() - begun, 1)
-    write_json(out/"run.json", record | dict(seconds=seconds, training_seconds=took, processes=processes,
-                                             parameters=parameters))
+    write_json(out/"run.json", record | dict(seconds=seconds, training_seconds=took,
+                                             processes=processes, parameters=parameters))

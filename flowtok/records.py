@@ -31,16 +31,19 @@ def run_record(seed: int | None = None,  # the seed of the run
                     threads=torch.get_num_threads(), gpu=gpu)
     versions = {p: version(p) for p in ("torch", "transformers", "open_clip_torch")}
     versions = dict(python=platform.python_version()) | versions
-    return dict(command=command, commit=_commit(), date=time.strftime("%Y-%m-%d"), seed=seed, seconds=seconds,
-                hardware=hardware, versions=versions)
+    return dict(command=command, commit=_commit(), date=time.strftime("%Y-%m-%d"), seed=seed,
+                seconds=seconds, hardware=hardware, versions=versions)
 
-# %% ../nbs/20_records.ipynb #0d86f7fd
-FULL_DISK = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter failed", "unexpected pos",
-             "requested and")  # what the writers of torch and safetensors say, which have errors of their own
+# %% ../nbs/20_records.ipynb #wrp00006
+FULL_DISK = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter failed",
+             "unexpected pos",
+             # what the writers of torch and safetensors say, which have errors of their own
+             "requested and")
 
 def _is_full(error):
     "Whether `error` is what a full disk raises."
-    if not isinstance(error, OSError) or not error.errno: return any(text in str(error) for text in FULL_DISK)
+    if not isinstance(error, OSError) or not error.errno:
+        return any(text in str(error) for text in FULL_DISK)
     return error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 @contextmanager
@@ -49,12 +52,14 @@ def telling_full(path):
     try: yield
     except Exception as e:
         if not _is_full(e): raise
-        raise OSError(errno.ENOSPC, f"no space left on the disk for {path} "
-                                    "(what was there before is unchanged): free some and try again") from e
+        raise OSError(errno.ENOSPC, f"no space left on the disk for {path} (what was there before "
+                                    "is unchanged): free some and try again") from e
 
+# %% ../nbs/20_records.ipynb #0d86f7fd
 @contextmanager
 def replacing(path: str | Path):
-    "A new file beside `path` to write into, which takes its place at the end; after an error `path` is as it was."
+    """A new file beside `path` to write into, which takes its place at the end;
+    after an error `path` is as it was."""
     path = Path(os.path.realpath(path))  # of a link, the file
     part = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
     try:
@@ -64,7 +69,8 @@ def replacing(path: str | Path):
     finally: part.unlink(missing_ok=True)
 
 def write_json(path: str | Path, obj):
-    "Write `obj` to `path`, whole or not at all: a reader never sees half a file, and two writers never mix."
+    """Write `obj` to `path`, whole or not at all:
+    a reader never sees half a file, and two writers never mix."""
     text = json.dumps(obj, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as part: part.write_text(text, encoding="utf-8")
 
@@ -74,7 +80,8 @@ def save_figure(fig, path: str | Path, dpi: int = 150):
 
 # %% ../nbs/20_records.ipynb #cor00004
 def difference(before, now, at="") -> str:  # two values of JSON
-    "Where two settings differ first, and both values: a string such as `preset.steps 10, now 20`; empty if they agree."
+    """Where two settings differ first, and both values:
+    a string such as `preset.steps 10, now 20`; empty if they agree."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [*now, *(k for k in before if k not in now)]
         found = (difference(before.get(k), now.get(k), f"{at}.{k}" if at else k) for k in keys)
@@ -96,14 +103,17 @@ def alone(folder: str | Path,  # made if it is missing
         lock.acquire(timeout=wait)
     except OSError as e:
         if not isinstance(e, Timeout):
-            raise ValueError(f"cannot write to {folder} ({e.strerror}): choose another folder with --out") from None
+            raise ValueError(f"cannot write to {folder} ({e.strerror}): choose another folder "
+                             f"with --out") from None
         raise ValueError(f"another process is at work in {folder}: wait until it ends, "
                          "or choose another folder with --out") from None
     try: yield
     finally: lock.release()
 
 def clear_litter(folder: str | Path):
-    "Remove what killed processes left half-written below `folder`, which must be held with `alone`."
+    """Remove what killed processes left half-written below `folder`, which must be held with
+    `alone`."""
     for path in Path(folder).rglob(".*"):
-        if path.name.startswith(".saving-") and path.is_dir(): shutil.rmtree(path, ignore_errors=True)
+        if path.name.startswith(".saving-") and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
         elif re.fullmatch(r"\.\d+-[0-9a-f]{8}\.part.*", path.name): path.unlink(missing_ok=True)

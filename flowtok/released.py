@@ -67,12 +67,14 @@ def their_names(name: str,  # of a parameter of ours
 
 # %% ../nbs/32_released.ipynb #a37fcfd6
 def _fill(module, source, table, fixed, dtype, title, skip=()):
-    "Fill `module` with weights that are named as in the release; `fixed` are tables that must be equal to ours."
+    """Fill `module` with weights that are named as in the release;
+    `fixed` are tables that must be equal to ours."""
     state = read_state(source)
     names = {name: their_names(name, table) for name in module.state_dict() if name not in skip}
     for key, ours in fixed.items(): _check_table(key, _take(state, key), ours)
     if left := state.keys() - fixed.keys() - {key for keys in names.values() for key in keys}:
-        raise ValueError(f"unexpected key {min(left)}: this is another network, or another version of it")
+        raise ValueError(f"unexpected key {min(left)}: this is another network, or another "
+                         f"version of it")
     del state
     return fill(module, source, names, dtype, title=title).eval()
 
@@ -105,15 +107,18 @@ def _size(state, key, axis):
 LATENT_SCALE = 1.0143
 
 def _tokenizer_config(state, given):
-    "The sizes that a file of the release says of itself; `given` are what the caller believes of them, or None."
+    """The sizes that a file of the release says of itself;
+    `given` are what the caller believes of them, or None."""
     size = lambda key, axis: _size(state, key, axis)
-    patch, widths = size("encoder.patch_embed.weight", -1), (size("latent_tokens", 1), size("decoder.mask_token", -1))
+    patch, widths = (size("encoder.patch_embed.weight", -1),
+                     (size("latent_tokens", 1), size("decoder.mask_token", -1)))
     pixels = round(size("encoder.positional_embedding.freqs_cos", 0)**0.5)*patch
     heads = tuple(w//size(f"{part}.positional_embedding.freqs_cos", 1)
                   for w, part in zip(widths, ("encoder", "decoder")))
     for (name, said), value in zip(given.items(), (pixels, patch, heads), strict=True):
         if said not in (None, value):
-            raise ValueError(f"these weights have {name}={value}, not {said}: leave it out, or take another file")
+            raise ValueError(f"these weights have {name}={value}, not {said}: leave it out, or "
+                             f"take another file")
     return TokenizerConfig(
         pixels, patch, size("latent_tokens", 0), size("decoder.decoder_embed.weight", 1),
         widths[0], _depth(state, "encoder.transformer"), heads[0],
@@ -123,8 +128,8 @@ def _tokenizer_config(state, given):
 
 # %% ../nbs/32_released.ipynb #rel0tok0
 def load_tokenizer(path_or_state_dict: str | Path | dict,
-                   image_size: int | None = None,  # pixels a side of the images it was made for; None: the file says
-                   patch_size: int | None = None,
+                   # pixels a side of the images it was made for; None: the file says
+                   image_size: int | None = None, patch_size: int | None = None,
                    heads: tuple[int, int] | None = None,  # of encoder and decoder
                    dtype: torch.dtype = torch.float32) -> ImageTokenizer:  # of its weights
     "FlowTiTok of the release as an `ImageTokenizer`."
@@ -133,7 +138,8 @@ def load_tokenizer(path_or_state_dict: str | Path | dict,
     with without_memory(): model = ImageTokenizer(cfg)
     angles = {f"{part}.positional_embedding.freqs_{f}": getattr(getattr(model, part).stack.rope, f)
               for part in ("encoder", "decoder") for f in ("cos", "sin")}
-    _fill(model, path_or_state_dict, TOKENIZER_NAMES, angles, dtype, "tokenizer", skip=("latent_mean", "latent_std"))
+    _fill(model, path_or_state_dict, TOKENIZER_NAMES, angles, dtype, "tokenizer",
+          skip=("latent_mean", "latent_std"))
     model.latent_std.fill_(1/LATENT_SCALE)
     return model
 
@@ -147,24 +153,28 @@ def released_gradients(model: torch.nn.Module, loss, table: dict[str, str]) -> d
 
 # %% ../nbs/32_released.ipynb #762fe322
 def load_flow(path_or_state_dict: str | Path | dict,
-              heads: int | None = None,  # of the velocity network; None: 12, 16 or 20 at the width of B, XL or H
-              text_heads: int = 8,
+              # of the velocity network; None: 12, 16 or 20 at the width of B, XL or H
+              heads: int | None = None, text_heads: int = 8,
               dtype: torch.dtype = torch.float32) -> FlowTok:  # of its weights
     "Projector, alignment head and velocity network of the release as a `FlowTok`."
     state = read_state(path_or_state_dict)
     width = _size(state, "x_embedder.weight", 0)
     heads = heads or {768: 12, 1152: 16, 1280: 20}.get(width)
-    if heads is None: raise ValueError(f"the number of heads of a network of width {width} is not known: pass heads")
+    if heads is None:
+        raise ValueError(f"the number of heads of a network of width {width} is not known: pass "
+                         f"heads")
     cfg = FlowConfig(
-        n_tokens=_size(state, "pos_embed", 1), latent_dim=_size(state, "x_embedder.weight", 1), width=width,
-        depth=_depth(state, "blocks"), heads=heads, mlp_width=_size(state, "blocks.0.mlp.fc1.weight", 0),
+        n_tokens=_size(state, "pos_embed", 1), latent_dim=_size(state, "x_embedder.weight", 1),
+        width=width, depth=_depth(state, "blocks"), heads=heads,
+        mlp_width=_size(state, "blocks.0.mlp.fc1.weight", 0),
         text_width=_size(state, "context_encoder.linear.weight", 1),
         text_depth=_depth(state, "context_encoder.layers"), text_heads=text_heads,
         text_mlp_width=_size(state, "context_encoder.layers.0.feed_forward.ffn_1.weight", 0),
         align_width=_size(state, "context_projector.0.weight", 0))
     with without_memory(): model = FlowTok(cfg)
     del state
-    return _fill(model, path_or_state_dict, FLOW_NAMES, dict(pos_embed=model.dit.positions[None]), dtype, "flow")
+    return _fill(model, path_or_state_dict, FLOW_NAMES, dict(pos_embed=model.dit.positions[None]),
+                 dtype, "flow")
 
 # %% ../nbs/32_released.ipynb #bc05f13a
 HUB, TOKENIZER_FILE = "turkeyju/FlowTok", "FlowTiTok_512.bin"
@@ -172,7 +182,8 @@ FLOW_FILES = dict(xl="FlowTok-XL.pth", h="FlowTok-H.pth")
 
 def fetch(file: str,  # one of the three
           revision: str | None = None,  # branch, tag or commit
-          cache_dir: str | Path | None = None) -> str:  # where files of the Hub are kept; None: the usual place
+          # where files of the Hub are kept; None: the usual place
+          cache_dir: str | Path | None = None) -> str:
     "The path of a published file, fetched from the Hub if need be."
     from huggingface_hub import hf_hub_download
     try: return hf_hub_download(HUB, file, revision=revision, cache_dir=cache_dir)
@@ -185,18 +196,21 @@ def released_preset(size: str, tokenizer: ImageTokenizer, flow: FlowTok,
                     text: TextConfig | None = None) -> Preset:  # None: that of the preset
     "The preset of a released model, sampled as the authors do."
     p = preset(size)
-    return replace(p, name=f"released-{size}", tokenizer=tokenizer.cfg, flow=flow.cfg, grid="release", direction="t2i",
-                   text=text or p.text)
+    return replace(p, name=f"released-{size}", tokenizer=tokenizer.cfg, flow=flow.cfg,
+                   grid="release", direction="t2i", text=text or p.text)
 
 def load_released(size: str,  # "xl" or "h"
-                  dtype: torch.dtype = torch.float32, revision: str | None = None, cache_dir: str | Path | None = None,
+                  dtype: torch.dtype = torch.float32, revision: str | None = None,
+                  cache_dir: str | Path | None = None,
                   clip: str | None = None  # name of CLIP's text tower; None: that of the preset
                   ) -> tuple[Preset, ImageTokenizer, FlowTok, TextEncoder]:
     "The parts of a published model."
     file = FLOW_FILES.get(str(size).lower())
-    if file is None: raise ValueError(f"no released model {size!r}: choose {' or '.join(FLOW_FILES)}")
+    if file is None:
+        raise ValueError(f"no released model {size!r}: choose {' or '.join(FLOW_FILES)}")
     text = replace(preset(size).text, name=clip) if clip else preset(size).text
     files = [fetch(name, revision, cache_dir) for name in (TOKENIZER_FILE, file)]
     text_encoder = TextEncoder(text).to(dtype)  # first: for a while it is there in float32 too
-    tokenizer, flow = load_tokenizer(files[0], dtype=dtype), load_flow(files[1], preset(size).flow.heads, dtype=dtype)
+    tokenizer, flow = (load_tokenizer(files[0], dtype=dtype),
+                       load_flow(files[1], preset(size).flow.heads, dtype=dtype))
     return released_preset(size.lower(), tokenizer, flow, text), tokenizer, flow, text_encoder

@@ -15,18 +15,22 @@ from .core import finite_number, whole_number
 # %% ../nbs/08_sampling.ipynb #ce551778
 def time_grid(steps: int,  # number of steps
               grid: str = "uniform",  # or "release": the grid of the authors' code
-              sigma_min: float = 1e-5) -> tuple[torch.Tensor, float]:  # used by the release grid only
+              sigma_min: float = 1e-5) -> tuple[torch.Tensor,
+                                                float]:  # used by the release grid only
     "Times (steps,) at which the velocity is asked, and the length of a step."
     steps = whole_number(steps, "steps", 1)
-    if grid == "uniform": return torch.arange(steps, dtype=torch.float32, device="cpu")/steps, 1/steps
+    if grid == "uniform":
+        return torch.arange(steps, dtype=torch.float32, device="cpu")/steps, 1/steps
     if grid == "release":
-        return torch.linspace(0, 1 - sigma_min, steps, dtype=torch.float32, device="cpu"), (1 - sigma_min)/steps
+        return (torch.linspace(0, 1 - sigma_min, steps, dtype=torch.float32, device="cpu"),
+                (1 - sigma_min)/steps)
     raise ValueError(f"unknown time grid {grid!r}: choose uniform or release")
 
 # %% ../nbs/08_sampling.ipynb #5bb360be
 def guided(velocity,  # network: (x, t, null) -> velocity (b,n,d)
            guidance: float = 1.0,  # s; 1 is off
-           shared: bool = False):  # ask with one time and one indicator for all samples, which FlowTok's DiT accepts
+           # ask with one time and one indicator for all samples, which FlowTok's DiT accepts
+           shared: bool = False):
     "A velocity `(x, t) -> (b,n,d)` with guidance."
     guidance = finite_number(guidance, "guidance")
     labels = [False] if guidance == 1.0 else [False, True]  # conditional, and null
@@ -39,7 +43,7 @@ def guided(velocity,  # network: (x, t, null) -> velocity (b,n,d)
         return u + guidance*(c - u)
     return field
 
-# %% ../nbs/08_sampling.ipynb #71459386
+# %% ../nbs/08_sampling.ipynb #wrp00002
 def _euler(field, x, t, h): return x + h*field(x, t)
 
 def _heun(field, x, t, h):
@@ -48,8 +52,10 @@ def _heun(field, x, t, h):
 
 SOLVERS = dict(euler=_euler, heun=_heun)
 
-def _at_least_float32(z): return z.to(torch.promote_types(z.dtype, torch.float32))  # in bf16 small steps get lost
+def _at_least_float32(z):
+    return z.to(torch.promote_types(z.dtype, torch.float32))  # in bf16 small steps get lost
 
+# %% ../nbs/08_sampling.ipynb #71459386
 @torch.no_grad()
 def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
            z,  # source tokens (b,n,d)
@@ -60,19 +66,23 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
            shared: bool = False,  # as in `guided`
            trajectory: bool = False,  # also return every point on the way
            renew=None,  # what draws noise anew after a step, as `renewing` gives
-           callback=None) -> torch.Tensor:  # called after each step with its number (from 1), its time and the tokens
+           # called after each step with its number (from 1), its time and the tokens
+           callback=None) -> torch.Tensor:
     "Carry `z` along the flow from t=0 to t=1: (b,n,d), or (steps+1,b,n,d) with `trajectory`."
-    if method not in SOLVERS: raise ValueError(f"unknown method {method!r}: choose {' or '.join(SOLVERS)}")
+    if method not in SOLVERS:
+        raise ValueError(f"unknown method {method!r}: choose {' or '.join(SOLVERS)}")
     if grid == "release" and (method == "heun" or renew):
-        raise ValueError("the release grid ends at t=1 and is made for Euler's method without new noise: "
-                         "take grid='uniform'")
-    if method == "heun" and renew: raise ValueError("noise is drawn anew after steps of Euler: take method='euler'")
+        raise ValueError("the release grid ends at t=1 and is made for Euler's method without new "
+                         "noise: take grid='uniform'")
+    if method == "heun" and renew:
+        raise ValueError("noise is drawn anew after steps of Euler: take method='euler'")
     times, h = time_grid(steps, grid)
     z = _at_least_float32(z)
     field, path = guided(velocity, guidance, shared), [z]
     for k, t in enumerate(times.tolist()):
         now = torch.full((len(z),), t, device=z.device)
-        z = renew(z, field(z, now), k, t, t + h) if renew and k + 1 < steps else SOLVERS[method](field, z, now, h)
+        z = (renew(z, field(z, now), k, t, t + h) if renew and k + 1 < steps
+             else SOLVERS[method](field, z, now, h))
         if trajectory: path.append(z)
         if callback: callback(k + 1, t + h, z)
     if not torch.isfinite(z).all():
@@ -83,8 +93,11 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
 # %% ../nbs/08_sampling.ipynb #dddd36dc
 @torch.no_grad()
 def sample_adaptive(velocity, z, guidance: float = 1.0,
-                    tolerance: float = 1e-2) -> tuple[torch.Tensor, int]:  # largest error of a step, in tokens' sizes
-    "As `sample`, with steps chosen so that Euler and Heun agree; returns tokens and the number of network calls."
+                    tolerance: float = 1e-2) -> tuple[torch.Tensor,
+                                                      # largest error of a step, in tokens' sizes
+                                                      int]:
+    """As `sample`, with steps chosen so that Euler and Heun agree;
+    returns tokens and the number of network calls."""
     field, z, t, h, calls = guided(velocity, guidance), _at_least_float32(z), 0.0, 0.1, 0
     tolerance = finite_number(tolerance, "tolerance")
     if tolerance <= 0: raise ValueError(f"tolerance must be above 0, got {tolerance}")
@@ -106,10 +119,12 @@ def sample_adaptive(velocity, z, guidance: float = 1.0,
 def renewing(source,  # function (x, t) -> DiagonalGaussian (b,n,d) that a path through `x` began in
              noise,  # standard normal (steps,b,n,d)
              eta: float = 1.0):  # share of the new noise: 0 is none, 1 what Bayes' rule gives
-    "What `sample` takes as `renew`: of every path the start is drawn anew after each step (Song et al. 2021)."
+    """What `sample` takes as `renew`: of every path the start is drawn anew after each step (Song
+    et al. 2021)."""
     eta = finite_number(eta, "eta")
     if not 0 <= eta <= 1: raise ValueError(f"eta must be from 0 to 1, got {eta}")
-    def renew(x, v, k, t, s):  # tokens (b,n,d), their velocity, number of the step, its time, the next time
+    def renew(x, v, k, t,
+              s):  # tokens (b,n,d), their velocity, number of the step, its time, the next time
         began, start, end = source(x, torch.full((1,), t, device=x.device)), x - t*v, x + (1 - t)*v
         new = eta*sqrt(1 - (t/s*(1 - s)/(1 - t))**2)
         z = sqrt(1 - new**2)*(start - began.mean)/began.std + new*noise[k]

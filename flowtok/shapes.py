@@ -23,12 +23,16 @@ from .pictures import as_floats, to_tensor
 
 # %% ../nbs/02_shapes.ipynb #788e07c8
 COLOURS = dict(red=(230, 20, 20), green=(20, 200, 40), blue=(30, 60, 240), yellow=(250, 220, 20),
-               purple=(165, 40, 205), orange=(255, 130, 10), pink=(255, 110, 190), cyan=(30, 210, 220))
+               purple=(165, 40, 205), orange=(255, 130, 10), pink=(255, 110, 190),
+               cyan=(30, 210, 220))
 BACKGROUNDS = dict(white=(255, 255, 255), grey=(80, 80, 80), black=(0, 0, 0))
 SIZES = dict(small=0.18, large=0.26)  # radius, as a share of the picture
-POSITIONS = {"in the middle": (0.5, 0.5), "at the top left": (0.345, 0.345), "at the top right": (0.655, 0.345),
-             "at the bottom left": (0.345, 0.655), "at the bottom right": (0.655, 0.655)}  # (x, y), y pointing down
-RELATIONS = {"above": "below", "left of": "right of"}  # each with the words seen from the other shape
+POSITIONS = {"in the middle": (0.5, 0.5), "at the top left": (0.345, 0.345),
+             "at the top right": (0.655, 0.345),
+             "at the bottom left": (0.345, 0.655),
+             "at the bottom right": (0.655, 0.655)}  # (x, y), y pointing down
+# each with the words seen from the other shape
+RELATIONS = {"above": "below", "left of": "right of"}
 PAIR_SPOTS = {"above": ((0.5, 0.24), (0.5, 0.76)), "left of": ((0.24, 0.5), (0.76, 0.5))}
 JITTER = 0.02  # every centre moves by up to this much, which no caption mentions
 
@@ -45,7 +49,8 @@ def _cross(arm=1.1, half=0.36):
     turn = np.array([(0, 1), (-1, 0)])
     return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
 
-OUTLINES = dict(circle=_ring(48), square=_ring(4, 1.25, -45), triangle=_ring(3, 1.25), star=_star(), cross=_cross())
+OUTLINES = dict(circle=_ring(48), square=_ring(4, 1.25, -45), triangle=_ring(3, 1.25), star=_star(),
+                cross=_cross())
 
 # %% ../nbs/02_shapes.ipynb #72a9a3ab
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ SPLITS = ("seen", "tuples", "pairs")
 
 def attributes(scene: Scene) -> tuple[str, ...]:
     "What could be said of `scene`: everything but the exact coordinates."
-    if scene.relation: return (scene.background, scene.relation, *((s.kind, s.colour) for s in scene.shapes))
+    if scene.relation:
+        return (scene.background, scene.relation, *((s.kind, s.colour) for s in scene.shapes))
     s = scene.shapes[0]
     return scene.background, s.kind, s.colour, s.size, _nearest(POSITIONS, (s.x, s.y))[0]
 
@@ -107,15 +113,18 @@ def _any_scene(rng, pair_share):
     background = _pick(BACKGROUNDS, rng)
     if rng.random() >= pair_share:
         spot = _jitter(POSITIONS[_pick(POSITIONS, rng)], rng)
-        return Scene(background, (Shape(_pick(OUTLINES, rng), _pick(COLOURS, rng), _pick(SIZES, rng), *spot),))
+        return Scene(background,
+                     (Shape(_pick(OUTLINES, rng), _pick(COLOURS, rng), _pick(SIZES, rng), *spot),))
     relation = _pick(RELATIONS, rng)
     shapes = [Shape(_pick(OUTLINES, rng), _pick(COLOURS, rng), "small", *_jitter(spot, rng))
               for spot in PAIR_SPOTS[relation]]
-    if (shapes[0].kind, shapes[0].colour) == (shapes[1].kind, shapes[1].colour): return _any_scene(rng, 1.0)
+    if (shapes[0].kind, shapes[0].colour) == (shapes[1].kind, shapes[1].colour):
+        return _any_scene(rng, 1.0)
     return Scene(background, tuple(shapes), relation)
 
 def _one_of(name, value, options):
-    if value not in options: raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(options)}")
+    if value not in options:
+        raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(options)}")
 
 def random_scene(rng: random.Random,
                  split: str = "seen",  # "seen", "tuples" or "pairs"
@@ -127,7 +136,8 @@ def random_scene(rng: random.Random,
         if split_of(scene) == split: return scene
 
 # %% ../nbs/02_shapes.ipynb #2c675404
-SINGLE_FORMS = ("a {what}{ where}{ on a B background}", "a {what}{ on B}{ where}", "{what}{, where}{, B background}",
+SINGLE_FORMS = ("a {what}{ where}{ on a B background}", "a {what}{ on B}{ where}",
+                "{what}{, where}{, B background}",
                 "{on B, }there is a {what}{ where}", "a picture of a {what}{ where}{ on B}")
 PAIR_FORMS = ("a {what} {rel} a {other}{ on a B background}", "a {what} {rel} a {other}{ on B}",
               "{what} {rel} {other}{, B background}", "{on B, }a {what} is {rel} a {other}")
@@ -163,7 +173,8 @@ def describe(scene: Scene,  # what to describe
     detail = detail or rng.choices(list(DETAILS), (0.5, 0.3, 0.2))[0]
     keep = lambda: rng.random() < DETAILS[detail]
     def noun(s, with_size=True):
-        return _vague_noun(s, keep, rng, with_size) if detail == "some" else _noun(s, keep, with_size)
+        return (_vague_noun(s, keep, rng, with_size) if detail == "some" else _noun(s, keep,
+                                                                                    with_size))
     background = scene.background if keep() else ""
     if not scene.relation:
         s, where = scene.shapes[0], attributes(scene)[-1] if keep() else ""
@@ -193,15 +204,18 @@ def _take(text, phrases, instead=" "):
 
 # %% ../nbs/02_shapes.ipynb #ddbaf5f8
 def parse(text: str) -> dict | None:
-    "What a caption names: dict with `shapes`, `relation`, `where`, `background`; None if it is not of this world."
+    """What a caption names: dict with `shapes`, `relation`, `where`, `background`;
+    None if it is not of this world."""
     text = text.lower().strip().rstrip(".")
     background = None
     for b in BACKGROUNDS:
-        phrase, text = _take(text, (f"on a {b} background", f", {b} background", f"on {b},", f"on {b}"))
+        phrase, text = _take(text, (f"on a {b} background", f", {b} background", f"on {b},",
+                                    f"on {b}"))
         if phrase: background = b
     where, text = _take(text, list(POSITIONS))
     for opening in ("there is", "a picture of"): text = text.replace(opening, " ")
-    relation, text = _take(text.replace(" is ", " "), ("left of", "right of", "above", "below", " and "), "|")
+    relation, text = _take(text.replace(" is ", " "),
+                           ("left of", "right of", "above", "below", " and "), "|")
     shapes = [_parse_noun(noun) for noun in text.replace(",", " ").split("|")]
     if None in shapes or (len(shapes) == 2 and where): return None
     relation = relation.strip() if relation else None
@@ -241,7 +255,8 @@ def _read_shape(image, patch, background, tolerance):
     colour, distance = _nearest(_rgb(COLOURS), seen)
     if distance > 0.25: return None
     tint = _rgb(COLOURS)[colour] - background
-    cover = np.clip((image - background) @ tint/(tint @ tint), 0, 1)*ndimage.binary_dilation(patch, iterations=2)
+    cover = np.clip((image - background) @ tint/(tint @ tint), 0, 1)*ndimage.binary_dilation(patch,
+        iterations=2)
     if _is_smeared(cover, patch): return None
     fits = {(k, s): _fit(cover, k, s) for k in OUTLINES for s in SIZES}
     kind, size = min(fits, key=fits.get)
@@ -260,21 +275,25 @@ def _arrange(background, shapes):
     if len(shapes) == 1: return Scene(background, tuple(shapes))
     across, down = abs(shapes[0].x - shapes[1].x), abs(shapes[0].y - shapes[1].y)
     relation = "above" if down > across else "left of"
-    return Scene(background, tuple(sorted(shapes, key=lambda s: s.y if relation == "above" else s.x)), relation)
+    return Scene(background,
+                 tuple(sorted(shapes, key=lambda s: s.y if relation == "above" else s.x)), relation)
 
 def _leftover(image, scene):
     """What `scene` does not explain of `image`,
     as a share of its faintest shape's contrast and of its smallest shape's area."""
     off = np.abs(image - np.asarray(draw(scene, len(image)), dtype=np.float32)/255).max(-1)
-    contrast = min(np.abs(_rgb(COLOURS)[s.colour] - _rgb(BACKGROUNDS)[scene.background]).max() for s in scene.shapes)
+    contrast = min(np.abs(_rgb(COLOURS)[s.colour] - _rgb(BACKGROUNDS)[scene.background]).max()
+                   for s in scene.shapes)
     area = min(_template(s.kind, s.size, 0.5, 0.5, len(image))[0].sum() for s in scene.shapes)
     return float(off[off > 0.2*contrast].sum()/contrast/area)
 
 # %% ../nbs/02_shapes.ipynb #e3336057
 def read_scene(image,  # PIL image or tensor (3,h,w) in [0,1], square
-               tolerance: float = 0.3) -> Scene | None:  # largest misfit, as a share of a shape's area
+               # largest misfit, as a share of a shape's area
+               tolerance: float = 0.3) -> Scene | None:
     "The `Scene` that a picture shows, or None when it shows none of this world."
-    image = to_tensor(image) if isinstance(image, Image.Image) else as_floats(image.detach()).cpu().clamp(0, 1)
+    image = (to_tensor(image) if isinstance(image, Image.Image)
+             else as_floats(image.detach()).cpu().clamp(0, 1))
     image = image.permute(1, 2, 0).numpy()
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     background, distance = _nearest(_rgb(BACKGROUNDS), np.median(border, axis=0))
@@ -289,14 +308,17 @@ def read_scene(image,  # PIL image or tensor (3,h,w) in [0,1], square
 # %% ../nbs/02_shapes.ipynb #4e646ee2
 def judge(scene: Scene | None,  # what `read_scene` saw
           text: str) -> dict:  # the caption
-    "For every attribute that `text` names, whether `scene` has it; all False when nothing could be read."
+    """For every attribute that `text` names, whether `scene` has it;
+    all False when nothing could be read."""
     wanted = parse(text)
     if wanted is None: raise ValueError(f"not a caption of the shapes world: {text!r}")
     orders = _pairings(scene, wanted)
-    return max((_compare(scene, shapes, wanted) for shapes in orders), key=lambda c: sum(c.values()))
+    return max((_compare(scene, shapes, wanted) for shapes in orders),
+               key=lambda c: sum(c.values()))
 
 def _pairings(scene, wanted):
-    "Ways to match the shapes of the scene with those of the caption: both when the caption gives no order."
+    """Ways to match the shapes of the scene with those of the caption:
+    both when the caption gives no order."""
     shapes = scene.shapes if scene else ()
     if len(shapes) != len(wanted["shapes"]): return [(None,)*len(wanted["shapes"])]
     return [shapes, shapes[::-1]] if wanted["relation"] == "and" else [shapes]
@@ -304,25 +326,32 @@ def _pairings(scene, wanted):
 def _compare(scene, shapes, wanted):
     "One entry for each named attribute."
     result = {f"{attr}{i or ''}": s is not None and getattr(s, attr) == value
-              for i, (s, named) in enumerate(zip(shapes, wanted["shapes"])) for attr, value in named.items()}
-    if wanted["background"]: result["background"] = scene is not None and scene.background == wanted["background"]
-    if wanted["where"]: result["where"] = shapes[0] is not None and attributes(scene)[-1] == wanted["where"]
-    if wanted["relation"] in RELATIONS: result["relation"] = None not in shapes and scene.relation == wanted["relation"]
+              for i, (s, named) in enumerate(zip(shapes, wanted["shapes"]))
+              for attr, value in named.items()}
+    if wanted["background"]:
+        result["background"] = scene is not None and scene.background == wanted["background"]
+    if wanted["where"]:
+        result["where"] = shapes[0] is not None and attributes(scene)[-1] == wanted["where"]
+    if wanted["relation"] in RELATIONS:
+        result["relation"] = None not in shapes and scene.relation == wanted["relation"]
     return result
 
 # %% ../nbs/02_shapes.ipynb #dd325346
 class Shapes(Dataset):
-    "`n` drawings of one split, each with several captions; item `i` depends on `seed`, `split` and `i` only."
+    """`n` drawings of one split, each with several captions;
+    item `i` depends on `seed`, `split` and `i` only."""
     def __init__(self,
                  n: int,  # number of drawings
                  size: int = 32,  # pixels a side
                  split: str = "seen",  # "seen", "tuples" or "pairs"
                  seed: int = 0,
                  captions: int = 4,  # captions an image
-                 detail: str | None = None,  # "full", "some", "least"; None draws one for each caption
+                 # "full", "some", "least"; None draws one for each caption
+                 detail: str | None = None,
                  pair_share: float = 0.3):  # how often a scene has two shapes
         self.n, self.size = whole_number(n, "n", 1), whole_number(size, "size", 8)
-        self.split, self.seed, self.captions = split, whole_number(seed), whole_number(captions, "captions", 1)
+        self.split, self.seed, self.captions = (split, whole_number(seed),
+                                                whole_number(captions, "captions", 1))
         self.detail, self.pair_share = detail, finite_number(pair_share, "pair_share", 0)
         _one_of("split", split, SPLITS)
         if detail is not None: _one_of("detail", detail, DETAILS)
@@ -359,11 +388,13 @@ def easy(self: Shapes, i: int) -> list[int]:
 
 @patch
 def repeats(self: Shapes, i: int) -> int:
-    "How often a training may see item `i` in an epoch: three times if it has two shapes, of which so many pairs exist."
+    """How often a training may see item `i` in an epoch:
+    three times if it has two shapes, of which so many pairs exist."""
     return 3 if len(self.scene(i).shapes) == 2 else 1
 
 @patch
 def fingerprint(self: Shapes) -> dict:
     "What tells these drawings from others."
-    return dict(images=f"{self.n} drawings, split {self.split}, seed {self.seed}, pairs {self.pair_share}",
+    return dict(images=f"{self.n} drawings, split {self.split}, seed {self.seed}, pairs "
+                       f"{self.pair_share}",
                 captions=f"{self.captions} each, detail {self.detail}")

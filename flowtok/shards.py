@@ -61,7 +61,8 @@ def _captions(name, content, column=None):
 
 # %% ../nbs/21_shards.ipynb #shd00008
 def _samples(path):
-    "Consecutive files of one key: (key, {ending: (name, offset, size)}); last None, if the shard was cut short."
+    """Consecutive files of one key: (key, {ending: (name, offset, size)});
+    last None, if the shard was cut short."""
     key, files = None, {}
     for entry in members(path):
         if entry is None:
@@ -86,7 +87,8 @@ def _chosen(files, column):
     text = next((files[e] for e in (("json",) if column else TEXT_ENDINGS) if e in files), None)
     if not images: raise ValueError("no image")
     if len(images) > 1: raise ValueError(f"{len(images)} images: {', '.join(i[0] for i in images)}")
-    if text is None: raise ValueError(f"no JSON file with an entry {column}" if column else "no caption")
+    if text is None:
+        raise ValueError(f"no JSON file with an entry {column}" if column else "no caption")
     return images[0], text
 
 def _whole(picture, text, name, column):
@@ -98,7 +100,8 @@ def _whole(picture, text, name, column):
 
 # %% ../nbs/21_shards.ipynb #shd00101
 def index_shard(path: str | Path, column: str | None = None) -> tuple[np.ndarray, list, list[str]]:
-    """Where the good samples of a shard are: rows (n,6) of image offset and size, text offset and size,
+    """Where the good samples of a shard are: rows (n,6) of image offset and size, text offset and
+    size,
     number of captions, whether they are JSON; its faults; and digests of captions and images."""
     rows, faults, captions, images = [], [], hashlib.sha256(), hashlib.sha256()
     for sample in _samples(path):
@@ -115,8 +118,10 @@ def index_shard(path: str | Path, column: str | None = None) -> tuple[np.ndarray
             faults.append((f"{Path(path).name}: {key}", why))
             continue
         rows.append((*image[1:], *text[1:], found, text[0].lower().endswith(".json")))
-        for total, piece in ((captions, words), (images, picture)): total.update(f"{len(piece)} ".encode() + piece)
-    return np.array(rows, dtype=np.int64).reshape(-1, 6), faults, [captions.hexdigest()[:16], images.hexdigest()[:16]]
+        for total, piece in ((captions, words), (images, picture)):
+            total.update(f"{len(piece)} ".encode() + piece)
+    return (np.array(rows, dtype=np.int64).reshape(-1, 6), faults,
+            [captions.hexdigest()[:16], images.hexdigest()[:16]])
 
 # %% ../nbs/21_shards.ipynb #shd00011
 FORMAT = 2  # of the lists
@@ -128,7 +133,8 @@ def _list_file(path, index):
     return Path(index)/f"{Path(path).name[:20]}-{digest([place])}.json"
 
 def _known(file, stamp):
-    "The list in `file`, if it is of a shard with this stamp; a list that cannot be read is made again."
+    """The list in `file`, if it is of a shard with this stamp;
+    a list that cannot be read is made again."""
     try: known = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError): return None
     return known if known.get("stamp") == stamp else None
@@ -136,9 +142,11 @@ def _known(file, stamp):
 def _listed(path, index, column):
     "The list of one shard, made if it is missing or out of date."
     stat = os.stat(path)
-    file, stamp = _list_file(path, index), [FORMAT, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, column]
+    file, stamp = (_list_file(path, index),
+                   [FORMAT, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, column])
     if known := _known(file, stamp):
-        return np.array(known["rows"], dtype=np.int64).reshape(-1, 6), known["faults"], known["digests"]
+        return (np.array(known["rows"], dtype=np.int64).reshape(-1, 6), known["faults"],
+                known["digests"])
     rows, faults, digests = index_shard(path, column)
     text = json.dumps(dict(stamp=stamp, rows=rows.tolist(), faults=faults, digests=digests))
     with replacing(file) as part: part.write_text(text, encoding="utf-8")
@@ -150,7 +158,8 @@ def index_folder(path: str | Path) -> Path:  # a tar file
     or, where nothing can be written, a folder of the user's cache."""
     beside = Path(path).absolute().parent/".index"
     mark = digest([str(beside)])
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))/"flowtok"/"index"/mark
+    cache = Path(os.environ.get("XDG_CACHE_HOME")
+                 or os.path.expanduser("~/.cache"))/"flowtok"/"index"/mark
     for folder in (beside, cache, Path(tempfile.gettempdir())/f"flowtok-index-{mark}"):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -158,8 +167,8 @@ def index_folder(path: str | Path) -> Path:  # a tar file
             (folder/"writable").unlink(missing_ok=True)
             return folder
         except OSError: continue
-    raise DataError(f"lists of what is whole in {Path(path).parent} can be written neither there nor into {cache}: "
-                    "name a folder with index=")
+    raise DataError(f"lists of what is whole in {Path(path).parent} can be written neither there "
+                    f"nor into {cache}: name a folder with index=")
 
 # %% ../nbs/21_shards.ipynb #shd00103
 def index_shards(paths: list[str],  # tar files
@@ -167,21 +176,28 @@ def index_shards(paths: list[str],  # tar files
                  processes: int = 1,
                  max_broken: float = 0.02,  # share of broken samples that is an error
                  progress: bool = True,
-                 column: str | None = None):  # entry of a JSON file that holds the captions; None: `text` or `caption`
+                 # entry of a JSON file that holds the captions; None: `text` or `caption`
+                 column: str | None = None):
     "Rows of every shard, all faults, and digests of captions and images."
-    processes, max_broken = whole_number(processes, "processes", 1), finite_number(max_broken, "max_broken", 0)
+    processes, max_broken = (whole_number(processes, "processes", 1),
+                             finite_number(max_broken, "max_broken", 0))
     try: Path(index).mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise DataError(f"cannot write lists into {index} ({e.strerror}): name another folder") from None
+        raise DataError(
+            f"cannot write lists into {index} ({e.strerror}): name another folder") from None
     bar = lambda it: tqdm(it, desc="index", total=len(paths), disable=not progress, mininterval=1.0)
     make = partial(_listed, index=index, column=column)
     if processes > 1:
         with get_context("spawn").Pool(processes) as pool: found = list(bar(pool.imap(make, paths)))
     else: found = list(bar(map(make, paths)))
-    good, faults = sum(len(rows) for rows, _, _ in found), [tuple(f) for _, more, _ in found for f in more]
-    if not good: raise DataError(f"no whole sample in {len(paths)} shard(s): {_first_of(faults) or 'they are empty'}")
+    good, faults = (sum(len(rows) for rows, _, _ in found),
+                    [tuple(f) for _, more, _ in found for f in more])
+    if not good:
+        raise DataError(f"no whole sample in {len(paths)} shard(s): "
+                        f"{_first_of(faults) or 'they are empty'}")
     if len(faults) > max_broken*(good + len(faults)):
-        raise DataError(f"{len(faults)} faults beside {good} good samples are more than {max_broken:.1%}: "
+        raise DataError(f"{len(faults)} faults beside {good} good samples are more than "
+                        f"{max_broken:.1%}: "
                         f"{_first_of(faults)}; mend the shards, or allow more with --max-broken")
     digests = map(digest, zip(*(d for _, _, d in found)))
     return [rows for rows, _, _ in found], faults, dict(zip(("captions", "images"), digests))
@@ -194,18 +210,20 @@ class Shards(Dataset):
     def __init__(self,
                  paths: list[str],  # tar files
                  size: int,  # pixels a side
-                 index: str | Path | None = None,  # folder for the lists of what is whole; None: as `index_folder` says
-                 processes: int = 1, max_broken: float = 0.02, progress: bool = True,  # of `index_shards`
+                 # folder for the lists of what is whole; None: as `index_folder` says
+                 index: str | Path | None = None, processes: int = 1, max_broken: float = 0.02,
+                 progress: bool = True,  # of `index_shards`
                  column: str | None = None):  # of `index_shards`
         self.paths, self.size, self.column = [str(p) for p in paths], size, column
         if not self.paths: raise DataError("no tar files: name at least one")
         index = index or index_folder(self.paths[0])
-        rows, self.faults, self.digests = index_shards(self.paths, index, processes, max_broken, progress, column)
+        rows, self.faults, self.digests = index_shards(self.paths, index, processes, max_broken,
+                                                       progress, column)
         self.counts = [len(r) for r in rows]
         self.rows, self.shard = np.concatenate(rows), np.repeat(np.arange(len(rows)), self.counts)
         if self.faults:
-            warnings.warn(f"left out {len(self.faults)} broken pieces beside {len(self)} good samples: "
-                          f"{_first_of(self.faults)}", stacklevel=2)
+            warnings.warn(f"left out {len(self.faults)} broken pieces beside {len(self)} good "
+                          f"samples: {_first_of(self.faults)}", stacklevel=2)
 
     def __len__(self): return len(self.rows)
 
@@ -219,14 +237,17 @@ class Shards(Dataset):
         content = _piece(self.paths[self.shard[i]], offset, size)
         return _captions(f"captions {i}.{'json' if is_json else 'txt'}", content, self.column)
 
-    def image(self, i: int, centre=(0.5, 0.5)) -> Image.Image:
-        "Image `i` as PIL, cropped to a square and resized."
-        path, (offset, size) = self.paths[self.shard[i]], self.rows[i, :2]
-        return open_image(io.BytesIO(_piece(path, offset, size)), self.size, f"image {i} of {path}", centre)
-
     def __getitem__(self, i):
         if not 0 <= i < len(self): raise IndexError(i)
         return dict(image=to_tensor(self.image(i)), texts=self.texts(i))
+
+# %% ../nbs/21_shards.ipynb #wrp00107
+@patch
+def image(self: Shards, i: int, centre=(0.5, 0.5)) -> Image.Image:
+    "Image `i` as PIL, cropped to a square and resized."
+    path, (offset, size) = self.paths[self.shard[i]], self.rows[i, :2]
+    return open_image(io.BytesIO(_piece(path, offset, size)), self.size, f"image {i} of {path}",
+                      centre)
 
 # %% ../nbs/21_shards.ipynb #shd00104
 @patch

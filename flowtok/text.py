@@ -34,9 +34,11 @@ def tokenize(texts: list[str],
     long = [t for t, w in zip(texts, words) if len(w) + 2 > context]
     if long:
         of = f"of {len(long)} captions, such as" if len(long) > 1 else "of"
-        warnings.warn(f"only the first {context - 2} tokens are read {of}: {long[0]!r}", stacklevel=2)
+        warnings.warn(f"only the first {context - 2} tokens are read {of}: {long[0]!r}",
+                      stacklevel=2)
     rows = [[49406, *w[:context - 2], 49407] for w in words]  # start and end marks
-    return torch.tensor([row + [0]*(context - len(row)) for row in rows], dtype=torch.long, device="cpu")
+    return torch.tensor([row + [0]*(context - len(row)) for row in rows], dtype=torch.long,
+                        device="cpu")
 
 def composed(text: str) -> str:
     "`text` with each letter and its accents as one character (NFC), as most keyboards write them."
@@ -56,7 +58,8 @@ def _words(text):
 # %% ../nbs/06_text.ipynb #015a8ff2
 @dataclass(frozen=True)
 class TextConfig:
-    "The frozen CLIP text tower: a published one when `pretrained` is set, else a random one of these sizes."
+    """The frozen CLIP text tower: a published one when `pretrained` is set, else a random one of
+    these sizes."""
     backend: str = "open_clip"  # or "transformers"
     name: str = "ViT-L-14-336-quickgelu"
     pretrained: str = "openai"
@@ -68,25 +71,31 @@ class TextConfig:
 
 # %% ../nbs/06_text.ipynb #26f5f5f1
 def _open_clip_tower(cfg, vocab_size, pretrained):
-    "The text tower of open_clip: of a published model when the config names one, else of the config's sizes."
+    """The text tower of open_clip: of a published model when the config names one, else of the
+    config's sizes."""
     from open_clip.transformer import TextTransformer
     if cfg.name: return _published_tower(cfg, pretrained)
-    tower = TextTransformer(context_length=cfg.context, vocab_size=vocab_size, width=cfg.width, heads=cfg.heads,
-                            layers=max(cfg.depth, 1), output_dim=None, pad_id=0)
+    tower = TextTransformer(context_length=cfg.context, vocab_size=vocab_size, width=cfg.width,
+                            heads=cfg.heads, layers=max(cfg.depth, 1), output_dim=None, pad_id=0)
     if not cfg.depth: tower.transformer = nn.Identity()
     return tower
 
 # %% ../nbs/06_text.ipynb #txt0pub0
 def _published_tower(cfg, pretrained):
-    "The text side of a model that open_clip knows by name; only that side of its published weights is read."
+    """The text side of a model that open_clip knows by name;
+    only that side of its published weights is read."""
     import open_clip
     from flowtok.filling import fill, saves_memory
-    if cfg.name not in open_clip.list_models():  # open_clip would load "hf-hub:" and "local-dir:" from anywhere
+    # open_clip would load "hf-hub:" and "local-dir:" from anywhere
+    if cfg.name not in open_clip.list_models():
         raise ValueError(f"unknown text tower {cfg.name!r}: choose one of open_clip.list_models()")
-    published = open_clip.get_pretrained_cfg(cfg.name, cfg.pretrained) if cfg.pretrained and pretrained else None
+    published = (open_clip.get_pretrained_cfg(cfg.name, cfg.pretrained) if cfg.pretrained
+                 and pretrained else None)
     if published == {}:
-        raise ValueError(f"no weights {cfg.pretrained!r} of {cfg.name}: see open_clip.list_pretrained()")
-    if not (published or saves_memory()): return _text_side(_made(cfg.name, torch.get_default_device()))
+        raise ValueError(f"no weights {cfg.pretrained!r} of {cfg.name}: see "
+                         f"open_clip.list_pretrained()")
+    if not (published or saves_memory()):
+        return _text_side(_made(cfg.name, torch.get_default_device()))
     with torch.device("meta"): clip = _made(cfg.name, torch.device("meta"))
     tower = _text_side(clip)
     n, inside = len(tower.positional_embedding), "text." if hasattr(clip, "text") else ""
@@ -95,8 +104,8 @@ def _published_tower(cfg, pretrained):
     if not published: return tower
     try: file = open_clip.download_pretrained(published)
     except Exception as e:
-        raise ValueError(f"weights of the text tower {cfg.name} could not be fetched ({type(e).__name__}): "
-                         "check the connection") from e
+        raise ValueError(f"weights of the text tower {cfg.name} could not be fetched "
+                         f"({type(e).__name__}): check the connection") from e
     return fill(tower, file, names, title="text tower")
 
 def _made(name, device):
@@ -121,21 +130,24 @@ def _open_clip_features(tower, ids):
     "All positions after the last layer norm, under the causal mask: (b,n,c)."
     x = tower.token_embedding(ids) + tower.positional_embedding[:ids.shape[1]]
     if isinstance(tower.transformer, nn.Identity): return tower.ln_final(x)
-    return tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:ids.shape[1], :ids.shape[1]]))
+    return tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:ids.shape[1],
+                                                                      :ids.shape[1]]))
 
 # %% ../nbs/06_text.ipynb #e3aa8bb7
 def _transformers_tower(cfg, vocab_size, pretrained):
-    "The text tower of transformers: published weights when the config names a Hub id, else of the config's sizes."
+    """The text tower of transformers: published weights when the config names a Hub id, else of
+    the config's sizes."""
     from transformers import CLIPTextConfig, CLIPTextModel
     if cfg.name and pretrained: return CLIPTextModel.from_pretrained(cfg.name)
     return CLIPTextModel(CLIPTextConfig(
         vocab_size=vocab_size, hidden_size=cfg.width, intermediate_size=4*cfg.width,
-        num_hidden_layers=cfg.depth, num_attention_heads=cfg.heads, max_position_embeddings=cfg.context,
-        hidden_act="gelu" if not cfg.name else "quick_gelu",
+        num_hidden_layers=cfg.depth, num_attention_heads=cfg.heads,
+        max_position_embeddings=cfg.context, hidden_act="gelu" if not cfg.name else "quick_gelu",
         pad_token_id=0, bos_token_id=0, eos_token_id=vocab_size - 1))
 
 BACKENDS = {"open_clip": (_open_clip_tower, _open_clip_features),
-            "transformers": (_transformers_tower, lambda tower, ids: tower(input_ids=ids).last_hidden_state)}
+            "transformers": (_transformers_tower,
+                             lambda tower, ids: tower(input_ids=ids).last_hidden_state)}
 
 # %% ../nbs/06_text.ipynb #91a847e8
 class TextEncoder(nn.Module):
@@ -143,13 +155,17 @@ class TextEncoder(nn.Module):
     def __init__(self,
                  cfg: TextConfig,
                  vocabulary: list[int] | None = None,  # token ids to keep; None keeps all 49,408
-                 pretrained: bool = True):  # fetch the published weights that the config names; else load your own
+                 # fetch the published weights that the config names; else load your own
+                 pretrained: bool = True):
         super().__init__()
         if cfg.backend not in BACKENDS:
-            raise ValueError(f"unknown text backend {cfg.backend!r}: choose {' or '.join(BACKENDS)}")
-        if cfg.pretrained and vocabulary is not None: raise ValueError("a pretrained tower keeps its whole vocabulary")
+            raise ValueError(
+                f"unknown text backend {cfg.backend!r}: choose {' or '.join(BACKENDS)}")
+        if cfg.pretrained and vocabulary is not None:
+            raise ValueError("a pretrained tower keeps its whole vocabulary")
         self.cfg, self.vocabulary = cfg, None
-        if vocabulary is not None: self.vocabulary = sorted({int(i) for i in vocabulary} | {0, 49406, 49407})
+        if vocabulary is not None:
+            self.vocabulary = sorted({int(i) for i in vocabulary} | {0, 49406, 49407})
         build, self._features = BACKENDS[cfg.backend]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
@@ -164,18 +180,22 @@ class TextEncoder(nn.Module):
 
     def train(self, mode: bool = True): return super().train(False)
 
-    def tokenize(self, texts: list[str]) -> torch.Tensor:
-        "Token ids (b,n); words outside the vocabulary are named in a warning."
-        ids = tokenize(texts, self.cfg.context)
-        unknown = [w for t in texts for w in self.unknown_words(t)] if self.vocabulary is not None else []
-        if unknown:
-            warnings.warn(f"words this model was not trained on: {', '.join(dict.fromkeys(unknown))}", stacklevel=2)
-        return ids
-
     @torch.no_grad()
     def forward(self, ids):  # token ids (b,n)
         "Features (b,n,c) of all positions."
         return self._features(self.tower, self.rows[ids])
+
+# %% ../nbs/06_text.ipynb #wrp00102
+@patch
+def tokenize(self: TextEncoder, texts: list[str]) -> torch.Tensor:
+    "Token ids (b,n); words outside the vocabulary are named in a warning."
+    ids = tokenize(texts, self.cfg.context)
+    unknown = ([w for t in texts for w in self.unknown_words(t)] if self.vocabulary is not None
+               else [])
+    if unknown:
+        warnings.warn(f"words this model was not trained on: "
+                      f"{', '.join(dict.fromkeys(unknown))}", stacklevel=2)
+    return ids
 
 # %% ../nbs/06_text.ipynb #be4ffa2c
 @patch(as_prop=True)
@@ -193,16 +213,18 @@ def unknown_words(self: TextEncoder, text: str) -> list[str]:
 @patch
 @torch.no_grad()
 def word_vectors(self: TextEncoder) -> tuple[torch.Tensor, torch.Tensor]:
-    "Vectors of its words and of their places, (words,c) and (n,c): their sums, normalised, are the features."
+    """Vectors of its words and of their places, (words,c) and (n,c):
+    their sums, normalised, are the features."""
     if self.cfg.backend != "open_clip" or self.cfg.depth:
-        raise ValueError("only an encoder without a transformer (TextConfig.depth=0) has features word by word: "
-                         "a flow with a reader (reader_depth) needs such a one")
+        raise ValueError("only an encoder without a transformer (TextConfig.depth=0) has features "
+                         "word by word: a flow with a reader (reader_depth) needs such a one")
     return self.tower.token_embedding.weight, self.tower.positional_embedding
 
 @patch
 def ids(self: TextEncoder, words):
     "Token ids of words, which are places in the vocabulary."
-    return words if self.vocabulary is None else torch.tensor(self.vocabulary, device=words.device)[words]
+    return (words if self.vocabulary is None else torch.tensor(self.vocabulary,
+                                                               device=words.device)[words])
 
 # %% ../nbs/06_text.ipynb #47b22b0b
 def vocabulary_of(ids) -> list[int]:  # token ids of all captions, any shape
@@ -220,7 +242,8 @@ def to_transformers(state: dict) -> dict:  # state dict of open_clip's text towe
             prefix, rest = f"encoder.layers.{match[1]}.", match[2]
             if rest.startswith("attn.in_proj"):
                 kind = rest.rpartition("_")[2]
-                new |= {f"{prefix}self_attn.{n}_proj.{kind}": part for n, part in zip("qkv", value.chunk(3))}
+                new |= {f"{prefix}self_attn.{n}_proj.{kind}": part
+                        for n, part in zip("qkv", value.chunk(3))}
             else:
                 stem, _, kind = rest.rpartition(".")
                 new[f"{prefix}{names[stem]}.{kind}"] = value
@@ -230,10 +253,12 @@ def to_transformers(state: dict) -> dict:  # state dict of open_clip's text towe
 
 # %% ../nbs/06_text.ipynb #52dee182
 class UnbiasedLayerNorm(nn.Module):
-    "Layer norm that divides by the unbiased standard deviation plus `eps`, as in the authors' release."
+    """Layer norm that divides by the unbiased standard deviation plus `eps`, as in the authors'
+    release."""
     def __init__(self, width: int, eps: float = 1e-5):
         super().__init__()
-        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width)), eps
+        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(width)), nn.Parameter(
+            torch.zeros(width)), eps
 
     def forward(self, x):
         centred = x - x.mean(-1, keepdim=True)
@@ -246,7 +271,8 @@ class ProjectorLayer(nn.Module):
         self.attn = Attention(width, heads)
         self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.ReLU(), nn.Dropout(dropout),
                                  nn.Linear(mlp_width, width))
-        self.norm1, self.norm2, self.dropout = UnbiasedLayerNorm(width), UnbiasedLayerNorm(width), nn.Dropout(dropout)
+        self.norm1, self.norm2, self.dropout = UnbiasedLayerNorm(width), UnbiasedLayerNorm(
+            width), nn.Dropout(dropout)
 
     def forward(self, x):
         x = self.norm1(x + self.dropout(self.attn(x)))
@@ -255,7 +281,9 @@ class ProjectorLayer(nn.Module):
 # %% ../nbs/06_text.ipynb #fdab1134
 class TextProjector(nn.Module):
     "CLIP features (b,n,c) to a Gaussian over text tokens Z_T (b,n,d) (FlowTok section 3.2)."
-    def __init__(self, cfg):  # a FlowConfig (notebook 07): the sizes that begin with `text_`, and `latent_dim`
+    def __init__(self,
+                 # a FlowConfig (notebook 07): the sizes that begin with `text_`, and `latent_dim`
+                 cfg):
         super().__init__()
         sizes = (cfg.text_width, cfg.text_heads, cfg.text_mlp_width, cfg.text_dropout)
         self.layers = nn.ModuleList(ProjectorLayer(*sizes) for _ in range(cfg.text_depth))
@@ -271,7 +299,8 @@ class TextProjector(nn.Module):
 # %% ../nbs/06_text.ipynb #79a10092
 def text_kl(posterior: DiagonalGaussian,  # (b,n,d)
             form: str = "release") -> torch.Tensor:  # "release", "plain", or "width": sigma alone
-    "Distance of the text tokens from a standard normal (b,), summed over the numbers of each caption."
+    """Distance of the text tokens from a standard normal (b,), summed over the numbers of each
+    caption."""
     if form == "plain": return posterior.kl()
     if form not in ("release", "width"):
         raise ValueError(f"unknown form of the KL term {form!r}: choose release, plain or width")
@@ -280,10 +309,12 @@ def text_kl(posterior: DiagonalGaussian,  # (b,n,d)
 
 # %% ../nbs/06_text.ipynb #5cf22372
 class AlignmentHead(nn.Module):
-    "CLIP features (b,n,c) to alignment targets T_P (b,n,d), with the learned log-temperature of the contrastive loss."
+    """CLIP features (b,n,c) to alignment targets T_P (b,n,d), with the learned log-temperature of
+    the contrastive loss."""
     def __init__(self, text_width: int, hidden: int, latent_dim: int):
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(text_width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
+        self.mlp = nn.Sequential(nn.Linear(text_width, hidden), nn.SiLU(),
+                                 nn.Linear(hidden, hidden), nn.SiLU(),
                                  nn.Linear(hidden, latent_dim))
         self.log_temperature = nn.Parameter(torch.tensor(1/0.07).log())
 
@@ -292,7 +323,8 @@ class AlignmentHead(nn.Module):
 def contrastive_loss(z,  # text tokens (b,n,d)
                      target,  # alignment targets (b,n,d)
                      log_temperature=torch.tensor(0.0)) -> torch.Tensor:  # tau
-    "Symmetric cross-entropy over the batch: each `z` should match its own target (FlowTok section 3.2)."
+    """Symmetric cross-entropy over the batch:
+    each `z` should match its own target (FlowTok section 3.2)."""
     z, target = (F.normalize(gather(x).flatten(1), dim=-1) for x in (z, target))
     similarity = log_temperature.exp()*z @ target.T
     labels = torch.arange(len(z), device=z.device)
@@ -305,8 +337,10 @@ def pooled_target(text,  # CLIP features (b,n,c)
     return F.adaptive_avg_pool1d(text, latent_dim)
 
 def cosine_loss(z, target,  # (b,n,d) each
-                margin: float = 0.0) -> torch.Tensor:  # similarity that is enough, subtracted from 1
-    "One minus the cosine of flattened tokens, less a margin; the batch's other captions play no part."
+                # similarity that is enough, subtracted from 1
+                margin: float = 0.0) -> torch.Tensor:
+    """One minus the cosine of flattened tokens, less a margin;
+    the batch's other captions play no part."""
     return F.relu(1 - margin - F.cosine_similarity(z.flatten(1), target.flatten(1))).mean()
 
 def token_contrastive_loss(z, target,  # (b,n,d) each
@@ -316,7 +350,8 @@ def token_contrastive_loss(z, target,  # (b,n,d) each
     z, target = (F.normalize(gather(x).transpose(0, 1), dim=-1) for x in (z, target))
     similarity = log_temperature.exp()*z @ target.transpose(1, 2)
     labels = torch.arange(z.shape[1], device=z.device).expand(len(z), -1)
-    return (F.cross_entropy(similarity, labels) + F.cross_entropy(similarity.transpose(1, 2), labels))/2
+    return (F.cross_entropy(similarity, labels) + F.cross_entropy(similarity.transpose(1, 2),
+                                                                  labels))/2
 
 def alignment(head: AlignmentHead,
               z,  # text tokens (b,n,d)
@@ -326,9 +361,11 @@ def alignment(head: AlignmentHead,
     if cfg.target not in ("mlp", "pool"):
         raise ValueError(f"unknown alignment target {cfg.target!r}: choose mlp or pool")
     if cfg.target == "mlp": target = head(text)
-    else: target = pooled_target(text, z.shape[-1]) + 0.0*sum(p.sum() for p in head.mlp.parameters())
+    else:
+        target = pooled_target(text, z.shape[-1]) + 0.0*sum(p.sum() for p in head.mlp.parameters())
     if cfg.align == "cosine": return cosine_loss(z, target) + 0.0*head.log_temperature
     kinds = dict(contrastive=contrastive_loss, tokens=token_contrastive_loss)
     if cfg.align not in kinds:
-        raise ValueError(f"unknown alignment loss {cfg.align!r}: choose contrastive, cosine or tokens")
+        raise ValueError(f"unknown alignment loss {cfg.align!r}: choose contrastive, cosine or "
+                         f"tokens")
     return kinds[cfg.align](z, target, head.log_temperature)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange, repeat
+from fastcore.basics import patch
 from torch import nn
 
 from .layers import Block, DiagonalGaussian, KeepsStatistics, RoPE2D
@@ -17,7 +18,8 @@ from .layers import Block, DiagonalGaussian, KeepsStatistics, RoPE2D
 # %% ../nbs/04_tokenizer.ipynb #e4ee76e7
 @dataclass(frozen=True)
 class TokenizerConfig:
-    "Sizes of the image tokenizer: an image of `image_size` pixels becomes `n_tokens` tokens of `latent_dim` numbers."
+    """Sizes of the image tokenizer: an image of `image_size` pixels becomes `n_tokens` tokens of
+    `latent_dim` numbers."""
     image_size: int = 256
     patch_size: int = 16
     n_tokens: int = 77
@@ -28,7 +30,8 @@ class TokenizerConfig:
     dec_width: int = 1024
     dec_depth: int = 24
     dec_heads: int = 16
-    text_width: int = 768  # channels of the text features the decoder reads; 0: the decoder sees no text
+    # channels of the text features the decoder reads; 0: the decoder sees no text
+    text_width: int = 768
     text_tokens: int = 77
     logvar_start: float = 0.0  # log-variance of the latent tokens before training
 
@@ -55,7 +58,8 @@ class Encoder(nn.Module):
         super().__init__()
         grid = cfg.image_size//cfg.patch_size
         self.patch = nn.Conv2d(3, cfg.enc_width, cfg.patch_size, cfg.patch_size)
-        self.latent, self.positions = _learned(cfg.n_tokens, cfg.enc_width), _learned(cfg.n_tokens, cfg.enc_width)
+        self.latent, self.positions = (_learned(cfg.n_tokens, cfg.enc_width),
+                                       _learned(cfg.n_tokens, cfg.enc_width))
         self.stack = Stack(cfg.enc_width, cfg.enc_depth, cfg.enc_heads, grid)
         self.ln_post = nn.LayerNorm(cfg.enc_width)
         self.out = nn.Linear(cfg.enc_width, 2*cfg.latent_dim)
@@ -70,7 +74,8 @@ class Encoder(nn.Module):
 
 # %% ../nbs/04_tokenizer.ipynb #ef765c7f
 class Decoder(nn.Module):
-    "Latent tokens (b,n,d), and text features (b,m,c) when it was built for them, to images (b,3,h,w)."
+    """Latent tokens (b,n,d), and text features (b,m,c) when it was built for them, to images
+    (b,3,h,w)."""
     def __init__(self, cfg: TokenizerConfig):
         super().__init__()
         self.grid, self.patch_size = cfg.image_size//cfg.patch_size, cfg.patch_size
@@ -100,7 +105,8 @@ def _check_images(x, size):
         raise ValueError(f"this tokenizer takes images (b,3,{size},{size}), got {tuple(x.shape)}: "
                          "resize and make them RGB first")
     if not x.is_floating_point():
-        raise ValueError(f"this tokenizer takes images as floats in [0,1], got {x.dtype}: divide bytes by 255")
+        raise ValueError(f"this tokenizer takes images as floats in [0,1], got {x.dtype}: divide "
+                         f"bytes by 255")
 
 # %% ../nbs/04_tokenizer.ipynb #tok00002
 class ImageTokenizer(KeepsStatistics):
@@ -108,7 +114,8 @@ class ImageTokenizer(KeepsStatistics):
     def __init__(self, cfg: TokenizerConfig):
         super().__init__()
         if cfg.image_size % cfg.patch_size:
-            raise ValueError(f"an image of {cfg.image_size} pixels does not split into patches of {cfg.patch_size}")
+            raise ValueError(f"an image of {cfg.image_size} pixels does not split into patches "
+                             f"of {cfg.patch_size}")
         self.cfg = cfg
         self.encoder, self.decoder = Encoder(cfg), Decoder(cfg)
         self.register_buffer("latent_mean", torch.zeros(cfg.n_tokens, cfg.latent_dim))
@@ -128,7 +135,8 @@ class ImageTokenizer(KeepsStatistics):
                z,  # latent tokens (b,n,d)
                text=None):  # text features (b,m,c), when the decoder was built to see text
         "Images (b,3,h,w); values may leave [0,1] slightly."
-        if text is None and self.reads_text: raise ValueError("this decoder reads text features: pass text")
+        if text is None and self.reads_text:
+            raise ValueError("this decoder reads text features: pass text")
         if text is not None and not self.reads_text:
             raise ValueError("this decoder was built without text: leave it out")
         return self.decoder(z, text)
@@ -136,9 +144,13 @@ class ImageTokenizer(KeepsStatistics):
     def normalize(self, z): return (z - self.latent_mean)/self.latent_std
     def denormalize(self, z): return z*self.latent_std + self.latent_mean
 
-    @torch.no_grad()
-    def set_statistics(self, mean):  # posterior means of many images (N,n,d)
-        "Take from a data set the mean of every token and the standard deviation of every channel around it."
-        mean = mean.float()
-        self.latent_mean.copy_(mean.mean(0))
-        self.latent_std.copy_((mean - mean.mean(0)).std((0, 1)).clamp(min=1e-3))  # of equal pictures it would be 0
+# %% ../nbs/04_tokenizer.ipynb #wrp00101
+@patch
+@torch.no_grad()
+def set_statistics(self: ImageTokenizer, mean):  # posterior means of many images (N,n,d)
+    """Take from a data set the mean of every token and the standard deviation of every channel
+    around it."""
+    mean = mean.float()
+    self.latent_mean.copy_(mean.mean(0))
+    # of equal pictures it would be 0
+    self.latent_std.copy_((mean - mean.mean(0)).std((0, 1)).clamp(min=1e-3))

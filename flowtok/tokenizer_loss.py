@@ -41,7 +41,8 @@ def tokenizer_loss(tokenizer,  # an ImageTokenizer
                    generator: torch.Generator | None = None,  # draws the latent sample
                    perceptual=None,  # a Perceptual, for its two terms
                    discriminator=None,  # a Discriminator, for the adversarial term
-                   adversarial: bool = True) -> dict:  # False: the discriminator's time has not come
+                   # False: the discriminator's time has not come
+                   adversarial: bool = True) -> dict:
     "Dict of scalars: `loss`, and its parts before weighting."
     posterior = tokenizer.encode(images)
     y = tokenizer.decode(posterior.sample(generator), text)
@@ -49,12 +50,16 @@ def tokenizer_loss(tokenizer,  # an ImageTokenizer
     terms, loss = dict(l2=l2, kl=kl), l2 + cfg.kl_weight*kl
     if perceptual is not None:
         terms |= perceptual(y, images)
-        loss = loss + sum(getattr(cfg, f"{name}_weight")*terms[name] for name in ("lpips", "convnext") if name in terms)
+        loss = loss + sum(getattr(cfg, f"{name}_weight")*terms[name]
+                          for name in ("lpips", "convnext") if name in terms)
     if discriminator is not None:
-        judged = adversarial_terms(discriminator, y, images) if adversarial else discriminator.rest()
-        loss = loss + cfg.adversarial_weight*judged["adversarial"] + judged["hinge"] + cfg.lecam_weight*judged["lecam"]
+        judged = (adversarial_terms(discriminator, y, images) if adversarial
+                  else discriminator.rest())
+        loss = loss + cfg.adversarial_weight*judged["adversarial"] + judged[
+            "hinge"] + cfg.lecam_weight*judged["lecam"]
         terms |= judged
-    return dict(loss=loss, **{k: v.detach() for k, v in terms.items()}, psnr=psnr(y.detach(), images))
+    return dict(loss=loss, **{k: v.detach() for k, v in terms.items()},
+                psnr=psnr(y.detach(), images))
 
 # %% ../nbs/05_tokenizer_loss.ipynb #d66f04f7
 class Perceptual(nn.Module):
@@ -72,12 +77,14 @@ class Perceptual(nn.Module):
     def train(self, mode: bool = True): return super().train(False)
 
     def _scores(self, x):
-        return self.convnext((F.interpolate(x, size=224, mode="bilinear", antialias=True) - self.mean)/self.std)
+        return self.convnext((F.interpolate(x, size=224, mode="bilinear", antialias=True)
+                              - self.mean)/self.std)
 
     def forward(self, y, x) -> dict:  # reconstructions and images (b,3,h,w) in [0,1]
         found = {}
         if self.lpips is not None: found["lpips"] = self.lpips(2*y - 1, 2*x - 1).mean()
-        if self.convnext is not None: found["convnext"] = F.mse_loss(self._scores(y), self._scores(x).detach())
+        if self.convnext is not None:
+            found["convnext"] = F.mse_loss(self._scores(y), self._scores(x).detach())
         return found
 
 # %% ../nbs/05_tokenizer_loss.ipynb #46ad87d6
@@ -87,10 +94,13 @@ def perceptual_networks(cfg: TokenizerLossConfig) -> Perceptual | None:
     from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
     from torchvision.models import ConvNeXt_Small_Weights, convnext_small
     try:
-        lpips = LearnedPerceptualImagePatchSimilarity(net_type="vgg").net if cfg.lpips_weight else None
-        convnext = convnext_small(weights=ConvNeXt_Small_Weights.IMAGENET1K_V1) if cfg.convnext_weight else None
+        lpips = LearnedPerceptualImagePatchSimilarity(
+            net_type="vgg").net if cfg.lpips_weight else None
+        convnext = convnext_small(
+            weights=ConvNeXt_Small_Weights.IMAGENET1K_V1) if cfg.convnext_weight else None
     except OSError as e:
-        raise ValueError(f"the perceptual networks (VGG-16, ConvNeXt-S of torchvision) could not be fetched ({e}): "
+        raise ValueError(f"the perceptual networks (VGG-16, ConvNeXt-S of torchvision) could not "
+                         f"be fetched ({e}): "
                          "connect once, or train without them with --without-perceptual") from None
     return Perceptual(lpips, convnext)
 
@@ -137,13 +147,16 @@ def frozen(module: nn.Module):
 def adversarial_terms(discriminator: Discriminator,
                       y, x,  # reconstructions and images (b,3,h,w)
                       decay: float = 0.999) -> dict:  # of the running means
-    "What the decoder pays, and what the discriminator pays: hinge loss and LeCam, whose running means move on."
-    scores = lambda images: discriminator(images).to(discriminator.real.dtype)  # the means are kept in full precision
+    """What the decoder pays, and what the discriminator pays:
+    hinge loss and LeCam, whose running means move on."""
+    # the means are kept in full precision
+    scores = lambda images: discriminator(images).to(discriminator.real.dtype)
     with frozen(discriminator): adversarial = -scores(y).mean()
     real, fake = scores(x), scores(y.detach())
     hinge = 0.5*(F.relu(1 - real).mean() + F.relu(1 + fake).mean())
     real, fake = (gather(s.flatten(1).mean(1)).mean() for s in (real, fake))
-    lecam = F.relu(real - discriminator.fake.clone()).square() + F.relu(discriminator.real.clone() - fake).square()
+    lecam = (F.relu(real - discriminator.fake.clone()).square()
+             + F.relu(discriminator.real.clone() - fake).square())
     with torch.no_grad():
         discriminator.real.lerp_(real, 1 - decay)
         discriminator.fake.lerp_(fake, 1 - decay)

@@ -28,16 +28,20 @@ from .distributed import accelerator, largest
 from .records import replacing, telling_full
 
 # %% ../nbs/22_training.ipynb #1c71dec5
-_ROUNDS = ((8.0934, -23.6206, 17.4463), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))  # for values from 0.01
+# for values from 0.01
+_ROUNDS = ((8.0934, -23.6206, 17.4463), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
 
 def orthogonalize(g,  # matrices (...,r,c)
                   half: bool | None = None) -> torch.Tensor:  # in bfloat16; None: on a GPU
-    "The nearest orthogonal matrices, roughly: three rounds of a quintic iteration (Jordan et al. 2024)."
+    """The nearest orthogonal matrices, roughly: three rounds of a quintic iteration (Jordan et al.
+    2024)."""
     tall = g.shape[-2] > g.shape[-1]
-    if g.is_cuda if half is None else half: return _in_bfloat16(g.mT).mT if tall else _in_bfloat16(g)
+    if g.is_cuda if half is None else half:
+        return _in_bfloat16(g.mT).mT if tall else _in_bfloat16(g)
     x = g.mT if tall else g
     gram = x @ x.mT
-    square = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-14)  # at least the square of the largest singular value
+    # at least the square of the largest singular value
+    square = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-14)
     x, gram, total = x/square.sqrt(), gram/square, None
     for k, (a, b, c) in enumerate(_ROUNDS):
         factor = b*gram + c*gram @ gram
@@ -48,7 +52,8 @@ def orthogonalize(g,  # matrices (...,r,c)
     return x.mT if tall else x
 
 def _in_bfloat16(g):
-    "The same rounds for numbers of eight bits: each makes its products anew, since errors of the old ones would grow."
+    """The same rounds for numbers of eight bits:
+    each makes its products anew, since errors of the old ones would grow."""
     x = g.bfloat16()
     gram = x @ x.mT
     size = gram.float().norm(dim=(-2, -1), keepdim=True).clamp(min=1e-14).sqrt()
@@ -60,7 +65,8 @@ def _in_bfloat16(g):
 
 # %% ../nbs/22_training.ipynb #e72f0eb9
 class Muon(torch.optim.Optimizer):
-    "Muon for matrices, with steps of the size that AdamW would take; float32, matrices of one shape together."
+    """Muon for matrices, with steps of the size that AdamW would take;
+    float32, matrices of one shape together."""
     def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
 
@@ -92,38 +98,46 @@ class TrainConfig:
     muon_lr: float = 0.0  # of Muon on the hidden matrices; 0: AdamW everywhere
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
-    decay: str = "matrices"  # weights that decay: of linear layers and convolutions; or "all", as in the release
+    # weights that decay: of linear layers and convolutions; or "all", as in the release
+    decay: str = "matrices"
     warmup: int = 0
     schedule: str = "cosine"  # or "constant", after the warm-up
     floor: float = 0.0  # share of the rate that the cosine ends at
     clip: float = 1.0  # largest gradient norm; 0: no clipping
     ema: float = 0.999
     precision: str = "no"  # "bf16" on a GPU
-    accumulate: int = 1  # parts that each batch is computed in, when it does not fit into memory whole
+    # parts that each batch is computed in, when it does not fit into memory whole
+    accumulate: int = 1
     compile: bool = False  # through torch.compile: pays on a GPU after a few minutes
     log_every: int = 1  # steps between lines of the log
     augment: bool = False  # tokenizer: crop and flip the images at random
-    jitter: bool = False  # tokenizer: move, scale, mirror and recolour them too, for sets of a few thousand
-    easy: float = 0.0  # share of the steps, at the start, that see only captions the data set calls easy
+    # tokenizer: move, scale, mirror and recolour them too, for sets of a few thousand
+    jitter: bool = False
+    # share of the steps, at the start, that see only captions the data set calls easy
+    easy: float = 0.0
     easy_later: float = 0.5  # share of the later steps that do so too, when there was such a start
     repeats: bool = False  # see each image as often in an epoch as the data set says, if it does
-    shortest: float = 0.0  # share of the samples of other steps that come with the shortest caption of their image
+    # share of the samples of other steps that come with the shortest caption of their image
+    shortest: float = 0.0
 
 # %% ../nbs/22_training.ipynb #b4ab464a
 def _weight_matrices(model):
     "Identities of the weights of linear layers and convolutions."
     layers = (nn.Linear, nn.modules.conv._ConvNd)
-    attention = {id(m.in_proj_weight) for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
+    attention = {id(m.in_proj_weight) for m in model.modules()
+                 if isinstance(m, nn.MultiheadAttention)}
     return {id(m.weight) for m in model.modules() if isinstance(m, layers)} | attention
 
 def decayed(model: nn.Module, how: str) -> set[int]:  # "matrices" or "all"
     """Identities of the parameters that weight decay acts on:
     weights of layers (as in 1d-tokenizer), or everything (as in FlowTok's release)."""
-    if how not in ("matrices", "all"): raise ValueError(f"unknown weight decay {how!r}: choose matrices or all")
+    if how not in ("matrices", "all"):
+        raise ValueError(f"unknown weight decay {how!r}: choose matrices or all")
     return {id(p) for p in model.parameters()} if how == "all" else _weight_matrices(model)
 
 def is_hidden_matrix(name: str, p: nn.Parameter) -> bool:
-    "Whether a parameter is a weight matrix that acts on tokens inside a block, which is what Muon is for."
+    """Whether a parameter is a weight matrix that acts on tokens inside a block, which is what
+    Muon is for."""
     parts = name.split(".")
     return p.ndim == 2 and "ada" not in parts and ("blocks" in parts or "layers" in parts)
 
@@ -144,9 +158,11 @@ def lr_factor(step: int, cfg: TrainConfig) -> float:
     "Share of the learning rate at `step`: linear warm-up, then cosine to the floor or constant."
     if step < cfg.warmup: return (step + 1)/cfg.warmup
     if cfg.schedule == "constant" and cfg.floor:
-        raise ValueError(f"a constant schedule has no floor to end at, got {cfg.floor}: leave it 0, or choose cosine")
+        raise ValueError(f"a constant schedule has no floor to end at, got {cfg.floor}: leave it "
+                         f"0, or choose cosine")
     if cfg.schedule == "constant": return 1.0
-    if cfg.schedule != "cosine": raise ValueError(f"unknown schedule {cfg.schedule!r}: choose cosine or constant")
+    if cfg.schedule != "cosine":
+        raise ValueError(f"unknown schedule {cfg.schedule!r}: choose cosine or constant")
     done = (step - cfg.warmup)/max(1, cfg.steps - cfg.warmup)
     return cfg.floor + (1 - cfg.floor)*0.5*(1 + math.cos(math.pi*min(1.0, done)))
 
@@ -165,7 +181,8 @@ def save_checkpoint(path: str | Path, state: dict):
 def load_checkpoint(path: str | Path) -> dict:
     "The state in `path`, on the CPU; code inside a pickle is refused."
     try: return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e: raise ValueError(f"{path} is not a readable checkpoint ({type(e).__name__})") from None
+    except Exception as e:
+        raise ValueError(f"{path} is not a readable checkpoint ({type(e).__name__})") from None
 
 def newest_state(out: str | Path) -> dict | None:
     """What the newest whole checkpoint in `out` holds, None if there is none at all;
@@ -173,7 +190,9 @@ def newest_state(out: str | Path) -> dict | None:
     for path in checkpoints(out):
         try: return load_checkpoint(path)
         except ValueError as e: warnings.warn(f"{e}: passed over", stacklevel=2)
-    if checkpoints(out): raise ValueError(f"no checkpoint in {out} can be read: delete them to start this part afresh")
+    if checkpoints(out):
+        raise ValueError(f"no checkpoint in {out} can be read: delete them to start this part "
+                         f"afresh")
 
 # %% ../nbs/22_training.ipynb #eng00000
 class Interrupted(KeyboardInterrupt):
@@ -184,7 +203,8 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def noting_signals():
-    "Note SIGINT and SIGTERM in a list instead of ending the program; the second one is a KeyboardInterrupt."
+    """Note SIGINT and SIGTERM in a list instead of ending the program;
+    the second one is a KeyboardInterrupt."""
     asked, before = [], {}
     def note(number, frame):
         if asked: raise KeyboardInterrupt
@@ -197,7 +217,8 @@ def noting_signals():
 
 # %% ../nbs/22_training.ipynb #9107c8e6
 class _Objective(nn.Module):
-    "The model and its loss as one module, so that wrappers for several processes see one forward pass."
+    """The model and its loss as one module, so that wrappers for several processes see one forward
+    pass."""
     def __init__(self, model, loss):
         super().__init__()
         self.model, self.loss = model, loss
@@ -208,7 +229,8 @@ def split(batch: dict, parts: int) -> list[dict]:  # of tensors (b,...)
     "The batch in `parts` equal parts."
     rows = {len(v) for v in batch.values()}
     if any(n % parts for n in rows):
-        raise ValueError(f"a batch of {max(rows)} does not split into {parts} equal parts: choose another accumulate")
+        raise ValueError(f"a batch of {max(rows)} does not split into {parts} equal parts: "
+                         f"choose another accumulate")
     chunks = {k: v.chunk(parts) for k, v in batch.items()}
     return [{k: v[i] for k, v in chunks.items()} for i in range(parts)]
 
@@ -226,18 +248,20 @@ def _forget(parameters):
 # %% ../nbs/22_training.ipynb #11619149
 class Run:
     "State of one training: model, averaged weights, optimisers, step."
-    def __init__(self, model: nn.Module, loss, cfg: TrainConfig, device="cpu", track: str | None = None,
-                 out: str | Path | None = None):
+    def __init__(self, model: nn.Module, loss, cfg: TrainConfig, device="cpu",
+                 track: str | None = None, out: str | Path | None = None):
         self.cfg, self.step = cfg, 0
         self.accelerator = accelerator(device, cfg.precision, track, out)
         if track: self._init_trackers(track)
         self.model = model.to(self.accelerator.device)
-        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema), use_buffers=False).eval()
+        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(cfg.ema),
+                                 use_buffers=False).eval()
         self.model.train()
         self.optimizers = [self.accelerator.prepare(o) for o in make_optimizers(self.model, cfg)]
         self.base = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         objective = _Objective(self.model, loss)
-        self.objective = self.accelerator.prepare(torch.compile(objective) if cfg.compile else objective)
+        self.objective = self.accelerator.prepare(torch.compile(objective) if cfg.compile
+                                                  else objective)
 
     def _init_trackers(self, track):
         noted = {k: v for k, v in asdict(self.cfg).items() if not isinstance(v, tuple)}
@@ -259,12 +283,15 @@ class Run:
 @patch
 def clip(self: Run) -> torch.Tensor:
     """Shorten the gradient of each module to `cfg.clip`; returns the largest norm, on the device.
-    Where a model is a dict of modules, optimisers pass over one with none, such as a discriminator that waits."""
+    Where a model is a dict of modules, optimisers pass over one with none, such as a discriminator
+    that waits."""
     several = isinstance(self.model, nn.ModuleDict) and len(self.model) > 1
     apart = list(self.model.values()) if several else [self.model]
     groups = [group for m in apart for group in clip_groups(m)]
-    norms = torch.stack([self.accelerator.clip_grad_norm_(group, self.cfg.clip or math.inf) for group in groups])
-    for group, norm in zip(groups, norms.tolist() if several else ()):  # to ask is to wait for a GPU
+    norms = torch.stack([self.accelerator.clip_grad_norm_(group, self.cfg.clip or math.inf)
+                         for group in groups])
+    # to ask is to wait for a GPU
+    for group, norm in zip(groups, norms.tolist() if several else ()):
         if norm == 0: _forget(group)
     return norms.max()
 
@@ -281,7 +308,8 @@ def update(self: Run):
 
 # %% ../nbs/22_training.ipynb #engb0001
 def accumulate_gradients(run: Run, batch: dict, noise: torch.Generator) -> dict:
-    "Gradients of a batch, part by part; returns the loss terms, means over parts and processes, on the device."
+    """Gradients of a batch, part by part; returns the loss terms, means over parts and processes,
+    on the device."""
     parts, total = split(batch, run.cfg.accumulate), defaultdict(float)
     for i, part in enumerate(parts):
         with run.accelerator.no_sync(run.objective) if i + 1 < len(parts) else nullcontext():
@@ -307,8 +335,8 @@ def _leave_signals_to_parent(worker):
 def batch_iterator(batches, run: Run, workers: int = 0):
     "Iterator over the batches from the step of `run` on, made ahead by `workers` processes."
     steps, cuda = run.cfg.steps, run.accelerator.device.type == "cuda"
-    return iter(DataLoader(_BatchDataset(batches, steps), batch_size=None, sampler=range(run.step, steps),
-                           num_workers=workers, pin_memory=cuda,
+    return iter(DataLoader(_BatchDataset(batches, steps), batch_size=None,
+                           sampler=range(run.step, steps), num_workers=workers, pin_memory=cuda,
                            multiprocessing_context="fork" if workers else None,
                            worker_init_fn=_leave_signals_to_parent))
 
@@ -351,7 +379,7 @@ class TrainingLog:
         self.written = len(self.entries)
         run.accelerator.wait_for_everyone()
 
-# %% ../nbs/22_training.ipynb #eng00010
+# %% ../nbs/22_training.ipynb #wrp00008
 @contextmanager
 def _fast_products(gpu):
     "On a GPU, products of float32 matrices as TF32: ten bits of the numbers that go in."
@@ -360,12 +388,13 @@ def _fast_products(gpu):
     try: yield
     finally: torch.set_float32_matmul_precision(before)
 
+# %% ../nbs/22_training.ipynb #eng00010
 def fit(model: nn.Module,
         loss,  # (model, batch, generator, step) -> dict of scalars with "loss"
         batches,  # step -> batch, a dict of tensors: this process's rows of it
         cfg: TrainConfig,
-        out: str | Path | None = None,  # folder of log.jsonl and the checkpoints; None keeps nothing
-        seed: int = 0,  # of the noise
+        # folder of log.jsonl and the checkpoints; None keeps nothing
+        out: str | Path | None = None, seed: int = 0,  # of the noise
         resume: bool = False,  # go on from the newest whole checkpoint in `out`
         save_every: int = 500,  # steps between checkpoints
         callbacks=(),  # each called as f(step, averaged model) after a save and at the end
@@ -374,9 +403,11 @@ def fit(model: nn.Module,
         progress: bool = True,  # show the bar
         keep_last: int = 2,  # newest checkpoints that stay
         track: str | None = None,  # "tensorboard" or "wandb": log there too
-        workers: int = 0) -> tuple[nn.Module, list[dict]]:  # processes that prepare batches ahead (Linux)
+        workers: int = 0) -> tuple[nn.Module,
+                                   list[dict]]:  # processes that prepare batches ahead (Linux)
     "Train `model`; returns the average of its weights, as a model of its own, and the log."
-    save_every, workers = whole_number(save_every, "save_every", 1), whole_number(workers, "workers", 0)
+    save_every, workers = (whole_number(save_every, "save_every", 1),
+                           whole_number(workers, "workers", 0))
     if workers and "fork" not in get_all_start_methods():
         raise ValueError("workers that prepare batches ahead need Linux or macOS: leave them out")
     run, log = Run(model, loss, cfg, device, track, out), TrainingLog(out, keep_last)
@@ -386,8 +417,10 @@ def fit(model: nn.Module,
     gpu = [run.accelerator.device] if run.accelerator.device.type == "cuda" else []
     quiet = not progress or process()[0] > 0
     with noting_signals() as asked, torch.random.fork_rng(gpu), _fast_products(bool(gpu)), \
-            tqdm(total=cfg.steps, initial=run.step, desc=title, disable=quiet, mininterval=1.0) as bar:
-        _train(run, batch_iterator(batches, run, workers), seed, log, bar, save_every, callbacks, asked)
+            tqdm(total=cfg.steps, initial=run.step, desc=title, disable=quiet,
+                 mininterval=1.0) as bar:
+        _train(run, batch_iterator(batches, run, workers), seed, log, bar, save_every, callbacks,
+               asked)
     for tracker in run.accelerator.trackers: tracker.finish()
     run.model.eval()
     return run.ema.module, log.entries
@@ -396,7 +429,8 @@ def fit(model: nn.Module,
 def _train(run, batches, seed, log, bar, save_every, callbacks, asked):
     "Train to the end, or until a signal came."
     for done, looked in _steps(run, batches, seed, log, bar, save_every, asked):
-        stop = largest(asked[0] if asked else 0, run.accelerator) if looked else 0  # what is saved was looked at
+        # what is saved was looked at
+        stop = largest(asked[0] if asked else 0, run.accelerator) if looked else 0
         if not (done % save_every == 0 or done == run.cfg.steps or stop): continue
         log.save(run)
         if stop: raise Interrupted(stop)
@@ -406,12 +440,13 @@ def _train(run, batches, seed, log, bar, save_every, callbacks, asked):
 
 # %% ../nbs/22_training.ipynb #trn00013
 def _patience(run):
-    "Steps between looks at what was computed: to look is to wait for a GPU, or for another process."
+    """Steps between looks at what was computed:
+    to look is to wait for a GPU, or for another process."""
     return 1 if run.accelerator.device.type == "cpu" else run.cfg.log_every
 
 def _steps(run, batches, seed, log, bar, save_every, asked):
-    """Train to the end, giving back after each step how many are done, and whether losses were looked at;
-    what is saved is also logged."""
+    """Train to the end, giving back after each step how many are done, and whether losses were
+    looked at; what is saved is also logged."""
     device, begun, unseen, every = run.accelerator.device, time.perf_counter(), [], _patience(run)
     before = log.entries[-1]["seconds"] if log.entries else 0.0
     while run.step < run.cfg.steps:
@@ -439,7 +474,8 @@ def _note(run, terms, log, seconds):
     run.accelerator.log(values, step=run.step)
 
 def _check_finite(unseen, out):
-    "The newest loss; FloatingPointError at the first step whose loss or gradient is not a number. `unseen` is emptied."
+    """The newest loss; FloatingPointError at the first step whose loss or gradient is not a
+    number. `unseen` is emptied."""
     seen = torch.stack([values for *_, values in unseen]).tolist()
     for (step, index, _), values in zip(unseen, seen):
         for what, value in zip(("loss", "gradient"), values):
@@ -455,7 +491,8 @@ def _broken(step, index, what, out):
     samples = f", samples {', '.join(map(str, index[:8]))}{more}" if index else ""
     last = checkpoints(out)[:1] if out else []
     good = f"; the last good checkpoint is {last[0]}" if last else ""
-    return f"{what} at step {step}{samples}: lower the learning rate, or look at these samples{good}"
+    return (f"{what} at step {step}{samples}: lower the learning rate, or look at these "
+            f"samples{good}")
 
 # %% ../nbs/22_training.ipynb #39a64fe0
 class Stop(Exception):

@@ -91,7 +91,7 @@ def pretokenized(tree, work, processes):
 
 
 def make(work):
-    "A photograph of 12 megapixels, folders of it, and the tokenizer of preset B with random weights."
+    "A photograph of 12 megapixels, folders of it, and the tokenizer of preset B with random weights, in a form that the older code reads."
     import numpy as np
     from PIL import Image
     from flowtok.config import preset
@@ -114,7 +114,7 @@ def compare(old, turns):
         work.mkdir()
         subprocess.run(["git", "worktree", "add", "--detach", str(before), old], cwd=ROOT, check=True, capture_output=True)
         try:
-            make(work)
+            run(before, "make", work)
             for _ in range(turns):
                 for tree, when in ((before, "before"), (ROOT, "after")):
                     row = {name: run(tree, name, work) for name in ("jpeg", "shuffled", "captions", "step")}

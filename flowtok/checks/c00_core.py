@@ -37,14 +37,16 @@ def _00_2(answer):  # a function: rows of a process, its rank, number of process
         with patch("flowtok.core.process", lambda: (rank, world)):
             own = own_rows(lambda n, generator, device, dtype: whole[:n], rows).tolist()
         assert list(answer(rows, rank, world)) == own, (
-            f"process {rank} of {world}, with {rows} rows each, holds {own}: the first process has the first rows")
+            f"process {rank} of {world}, with {rows} rows each, holds {own}: the first process "
+            f"has the first rows")
 
 # %% ../../nbs/solutions/00_core_solved.ipynb #s00c0004
 @exercise("00.3")
 def _00_3(answer):  # a set of letters
-    pairs = dict(A=((0, "step", 1), (np.int64(0), "step", 1)), B=((1, 2), ((1, 2),)), C=((0, "a", "b"), (0, "ab")),
-                 D=((True, "x"), (1, "x")))
-    why = dict(A="a whole number of any kind is that number", B="one key that is a pair is not two keys",
+    pairs = dict(A=((0, "step", 1), (np.int64(0), "step", 1)), B=((1, 2), ((1, 2),)),
+                 C=((0, "a", "b"), (0, "ab")), D=((True, "x"), (1, "x")))
+    why = dict(A="a whole number of any kind is that number",
+               B="one key that is a pair is not two keys",
                C="two keys are not their letters in a row", D="True counts as the whole number 1")
     for letter, (a, b) in pairs.items():
         same = torch.equal(*(torch.randn(4, generator=generator(*keys)) for keys in (a, b)))

@@ -15,13 +15,17 @@ from ..sampling import sample
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #46b74a6f
 @exercise("01.1")
-def _01_1(answer):  # a function: points (b,n,d), velocities (b,n,d), times (b,) -> sources and targets (b,n,d)
+def _01_1(
+        # a function: points (b,n,d), velocities (b,n,d), times (b,) -> sources and targets (b,n,d)
+        answer):
     g = generator(0, "01.1")
-    x0, x1, t = torch.randn(4, 3, 2, generator=g), torch.randn(4, 3, 2, generator=g), torch.rand(4, generator=g)
+    x0, x1, t = (torch.randn(4, 3, 2, generator=g), torch.randn(4, 3, 2, generator=g),
+                 torch.rand(4, generator=g))
     start, end = answer(interpolate(x0, x1, t), velocity_target(x0, x1), t)
     assert torch.allclose(start, x0, atol=1e-5), (
         "the source is not where the line begins: go back from x_t for the time that has passed")
-    assert torch.allclose(end, x1, atol=1e-5), "the target is not where the line ends: how much time is left at t?"
+    assert torch.allclose(end, x1, atol=1e-5), (
+        "the target is not where the line ends: how much time is left at t?")
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #b317e5df
 @exercise("01.2")
@@ -32,8 +36,10 @@ def _01_2(answer):  # two numbers
     error = lambda u: (targets - u).square().sum(1).mean()
     assert not torch.isclose(targets, v, atol=1e-4).all(1).any(), (
         "that is the way to one of the two images: the network cannot know which of them it is")
-    assert not torch.allclose(v, images.mean(0)), "that is a place; the velocity is the way from (-3, 4) to it"
-    assert all(error(v) <= error(v + d) for d in 0.02*torch.randn(64, 2, generator=generator(0, "01.2"))), (
+    assert not torch.allclose(v, images.mean(0)), (
+        "that is a place; the velocity is the way from (-3, 4) to it")
+    assert all(error(v) <= error(v + d)
+               for d in 0.02*torch.randn(64, 2, generator=generator(0, "01.2"))), (
         "there is a velocity with a smaller mean squared error: what does squared error ask for?")
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #bc277c6a
@@ -49,7 +55,10 @@ def _01_3(answer):  # a function: points (b,n,d), times (b,), the source (n,d) -
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #a70fe65d
 @exercise("01.4")
-def _01_4(answer):  # a function: velocity (x, t), source (b,n,d), steps, k -> the end foreseen after k steps (b,n,d)
+def _01_4(
+        # a function: velocity (x, t), source (b,n,d), steps, k -> the end foreseen after k steps
+        # (b,n,d)
+        answer):
     g, steps, asked, last = generator(0, "01.4"), 5, [], []
     x0, push = torch.randn(2, 3, 3, 2, generator=g)
     def field(x, t):
@@ -64,7 +73,8 @@ def _01_4(answer):  # a function: velocity (x, t), source (b,n,d), steps, k -> t
         asked.clear()
         guess = answer(field, x0, steps, k)
         times = [t for _, t in asked]
-        assert all(shape == (3,) for shape, _ in asked), "the velocity is asked with one time for each sample, (b,)"
+        assert all(shape == (3,) for shape, _ in asked), (
+            "the velocity is asked with one time for each sample, (b,)")
         assert times == [round(i/steps, 3) for i in range(k + 1)], (
             f"with k={k} of {steps} steps the velocity is asked at the times {times}: "
             "k steps ask at 0, 1/steps, ..., and one more answer points to the end")
@@ -74,7 +84,10 @@ def _01_4(answer):  # a function: velocity (x, t), source (b,n,d), steps, k -> t
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #67ece06c
 @exercise("01.5")
-def _01_5(answer):  # a function: places (b,), time, mean and standard deviation of the targets -> velocities (b,)
+def _01_5(
+        # a function: places (b,), time, mean and standard deviation of the targets -> velocities
+        # (b,)
+        answer):
     for m, s in ((2.0, 0.5), (-1.0, 1.7)): _check_gaussians(answer, m, s)
 
 def _check_gaussians(answer, m, s):
@@ -94,37 +107,48 @@ def _check_gaussians(answer, m, s):
         error = x1 - x0 - answer(place, t, m, s)
         slope = ((error*place).mean() - error.mean()*place.mean())/place.var()
         assert abs(slope) < 0.03, (
-            f"your samples arrive as they should, but at t={t} the velocity is not the mean of the lines that pass: "
-            f"what is left of their velocity still {'rises' if slope > 0 else 'falls'} with the place, "
-            f"by {abs(slope):.2f} for each unit. Are the two ends of a line independent in your formula?")
+            f"your samples arrive as they should, but at t={t} the velocity is not the mean of the "
+            "lines that pass: what is left of their velocity still "
+            f"{'rises' if slope > 0 else 'falls'} with the place, by {abs(slope):.2f} for each "
+            "unit. Are the two ends of a line independent in your formula?")
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #flo6sol1
 @exercise("01.6")
 def _01_6(answer):  # two functions: (x0, x1, t) -> points, and (x0, x1) -> velocities, (b,n,d)
-    assert isinstance(answer, (tuple, list)) and len(answer) == 2, "hand in two functions: (point, velocity)"
+    assert isinstance(answer, (tuple, list)) and len(answer) == 2, (
+        "hand in two functions: (point, velocity)")
     (point, velocity), g = answer, generator(0, "01.6")
-    x0, x1, t = torch.randn(4, 3, 4, generator=g), torch.randn(4, 3, 4, generator=g), torch.rand(4, generator=g)
+    x0, x1, t = (torch.randn(4, 3, 4, generator=g), torch.randn(4, 3, 4, generator=g),
+                 torch.rand(4, generator=g))
     assert torch.allclose(point(x0, x1, 0*t), x0, atol=1e-6), "at t = 0 the point is not the source"
-    assert torch.allclose(point(x0, x1, 0*t + 1), x1, atol=1e-6), "at t = 1 the point is not the target"
+    assert torch.allclose(point(x0, x1, 0*t + 1), x1, atol=1e-6), (
+        "at t = 1 the point is not the target")
     middle, true = point(x0, x1, t), interpolate(x0, x1, t)
     assert middle.shape == true.shape and torch.allclose(middle, true, atol=1e-6), (
-        "between the ends it is not on the line: does each sample have its own `t`? Give it two more axes")
-    assert torch.allclose(velocity(x0, x1), x1 - x0, atol=1e-6), "the velocity is the derivative of the path after t"
+        "between the ends it is not on the line: does each sample have its own `t`? Give it two "
+        "more axes")
+    assert torch.allclose(velocity(x0, x1), x1 - x0, atol=1e-6), (
+        "the velocity is the derivative of the path after t")
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #flo7sol1
 @exercise("01.7")
-def _01_7(answer):  # a function: velocity (x, t), sources, targets (b,n,d), times (b,) -> losses (b,)
+def _01_7(
+        answer):  # a function: velocity (x, t), sources, targets (b,n,d), times (b,) -> losses (b,)
     g = generator(0, "01.7")
-    x0, x1, t = torch.randn(4, 3, 2, generator=g), torch.randn(4, 3, 2, generator=g), torch.rand(4, generator=g)
+    x0, x1, t = (torch.randn(4, 3, 2, generator=g), torch.randn(4, 3, 2, generator=g),
+                 torch.rand(4, generator=g))
     def field(x, t):
         assert t.shape == (4,), "the velocity takes one time for each sample, (b,)"
         return torch.sin(3*x) + t[:, None, None]
     losses, true = answer(field, x0, x1, t), flow_matching_loss(field, x0, x1, t)
-    assert losses.shape == (4,), f"one loss for each sample, (4,): this has the shape {tuple(losses.shape)}"
+    assert losses.shape == (4,), (
+        f"one loss for each sample, (4,): this has the shape {tuple(losses.shape)}")
     assert torch.allclose(answer(lambda x, t: x1 - x0, x0, x1, t), torch.zeros(4)), (
         "the conditional velocity itself has a loss: what is the target?")
-    assert not torch.allclose(losses, 6*true), "that is the sum over the six numbers of a sample, not the mean"
-    assert torch.allclose(losses, true, atol=1e-6), "is the velocity evaluated at x_t, and at the time t?"
+    assert not torch.allclose(losses, 6*true), (
+        "that is the sum over the six numbers of a sample, not the mean")
+    assert torch.allclose(losses, true, atol=1e-6), (
+        "is the velocity evaluated at x_t, and at the time t?")
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #flo8sol1
 @exercise("01.8")
@@ -132,7 +156,8 @@ def _01_8(answer):  # a function: velocity (x, t), points (b,n,d), steps -> the 
     g, times = generator(0, "01.8"), []
     x = torch.randn(4, 3, 2, generator=g)
     def field(x, t):
-        assert torch.is_tensor(t) and t.shape == (4,), "the velocity takes one time for each sample, a tensor (b,)"
+        assert torch.is_tensor(t) and t.shape == (4,), (
+            "the velocity takes one time for each sample, a tensor (b,)")
         times.append(t[0].item())
         return torch.sin(3*x) + t[:, None, None]
     for steps in (5, 8):
@@ -145,4 +170,5 @@ def _01_8(answer):  # a function: velocity (x, t), points (b,n,d), steps -> the 
             f"steps of 1/{steps} begin at 0, {1/steps}, ... {1 - 1/steps}")
         assert torch.equal(path[0], x), "the path begins at the points that were handed in"
         true = sample(lambda x, t, null: field(x, t), x, steps, trajectory=True)
-        assert torch.allclose(path, true, atol=1e-5), "a step is the velocity at its start, times its length"
+        assert torch.allclose(path, true, atol=1e-5), (
+            "a step is the velocity at its start, times its length")

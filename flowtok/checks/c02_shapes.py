@@ -12,21 +12,24 @@ from scipy.ndimage import gaussian_filter
 
 from .. import shapes
 from ..exercises import exercise
-from ..shapes import (
-    BACKGROUNDS, COLOURS, OUTLINES, POSITIONS, SIZES, Scene, Shape, Shapes, draw, judge as true_of, read_scene)
+from flowtok.shapes import (
+    BACKGROUNDS, COLOURS, OUTLINES, POSITIONS, SIZES, Scene, Shape, Shapes, draw, judge as true_of,
+    read_scene)
 
 # %% ../../nbs/solutions/02_shapes_solved.ipynb #461d2cae
 @exercise("02.1")
 def _02_1(answer):  # three whole numbers
-    scenes = [Scene(b, (Shape(k, c, s, *p),)) for b in BACKGROUNDS for k in OUTLINES for c in COLOURS for s in SIZES
+    scenes = [Scene(b, (Shape(k, c, s, *p),)) for b in BACKGROUNDS for k in OUTLINES
+              for c in COLOURS for s in SIZES
               for p in POSITIONS.values()]
-    for caption, mine in zip(("a red circle", "a small shape on white", "a large blue star in the middle on grey"),
+    for caption, mine in zip(("a red circle", "a small shape on white",
+                              "a large blue star in the middle on grey"),
                              answer, strict=True):
         true = sum(all(true_of(s, caption).values()) for s in scenes)
         assert mine == true, (
-            f"{caption!r} is not true of {mine} tuples: how many values has each thing that it leaves out? "
-            f"({len(BACKGROUNDS)} backgrounds, {len(OUTLINES)} kinds, "
-            f"{len(COLOURS)} colours, {len(SIZES)} sizes, {len(POSITIONS)} positions)")
+            f"{caption!r} is not true of {mine} tuples: how many values has each thing that it "
+            f"leaves out? ({len(BACKGROUNDS)} backgrounds, {len(OUTLINES)} kinds, {len(COLOURS)} "
+            f"colours, {len(SIZES)} sizes, {len(POSITIONS)} positions)")
 
 # %% ../../nbs/solutions/02_shapes_solved.ipynb #46dfebb2
 @exercise("02.2")
@@ -34,11 +37,13 @@ def _02_2(answer):  # points (k,2)
     points = np.asarray(answer, float)
     assert points.ndim == 2 and points.shape[1] == 2 and len(points) >= 4, (
         "an outline is a list of at least four points (x, y)")
-    assert np.abs(points.mean(0)).max() < 0.1, "its middle should be 0, or every diamond stands beside its place"
+    assert np.abs(points.mean(
+        0)).max() < 0.1, "its middle should be 0, or every diamond stands beside its place"
     OUTLINES["diamond"] = points
     try:
         shapes._template.cache_clear()
-        scenes = [Scene(b, (Shape(k, c, s, 0.5, 0.5),)) for b in BACKGROUNDS for k in OUTLINES for c in COLOURS
+        scenes = [Scene(b, (Shape(k, c, s, 0.5, 0.5),)) for b in BACKGROUNDS for k in OUTLINES
+                  for c in COLOURS
                   for s in SIZES]
         seen = [read_scene(draw(s)) for s in scenes]
         kinds = [(s.shapes[0].kind, r and r.shapes[0].kind) for s, r in zip(scenes, seen)]
@@ -61,5 +66,6 @@ def _02_3(answer):  # a function: images (b,3,h,w), sigma -> share that can be r
         blurred = torch.from_numpy(gaussian_filter(x.numpy(), (0, 0, sigma, sigma)))
         true = np.mean([read_scene(i) is not None for i in blurred])
         assert abs(answer(x, sigma) - true) < 1e-6, (
-            f"with sigma {sigma} the judge reads {true:.0%} of them, you say {answer(x, sigma):.0%}: "
+            f"with sigma {sigma} the judge reads {true:.0%} of them, you say "
+            f"{answer(x, sigma):.0%}: "
             "blur height and width, not channels and not across images, and count what is not None")

@@ -18,15 +18,16 @@ def _03_1(answer):  # a function: width -> number of parameters
     for w in (12, 96, 768):
         true = sum(p.numel() for p in SwiGLU(w).parameters())
         assert answer(w) == true, (
-            f"SwiGLU({w}) has {true} parameters, you say {answer(w)}: "
-            "the hidden width is h = int(8w/3); one layer goes to 2h, one from h back, each with a bias")
+            f"SwiGLU({w}) has {true} parameters, you say {answer(w)}: the hidden width is h = "
+            "int(8w/3); one layer goes to 2h, one from h back, each with a bias")
 
 # %% ../../nbs/solutions/03_layers_solved.ipynb #d3e85d8d
 @exercise("03.2")
 def _03_2(answer):  # a function: RoPE2D, q (d,), k (d,), two positions -> a number
     rope, g = RoPE2D(6, 16), generator(0, "03.2")
     q, k = torch.randn(2, 16, generator=g)
-    products = [float(answer(rope, q, k, r*6 + c, (r + 1)*6 + c + 2)) for r in range(4) for c in range(3)]
+    products = [float(answer(rope, q, k, r*6 + c, (r + 1)*6 + c + 2)) for r in range(4)
+                for c in range(3)]
     assert max(products) - min(products) < 1e-4, (
         "one row down and two columns to the right gives different products at different places: "
         "turn the query by its own position and the key by its own")
@@ -42,10 +43,11 @@ def _03_3(answer):  # a function: Attention, tokens (b,n,c) -> tokens (b,n,c)
     attn = Attention(32, 4)
     x = torch.randn(2, 7, 32, generator=generator(0, "03.3"))*3
     with torch.no_grad(): mine, yours = attn(x), answer(attn, x)
-    assert yours.shape == mine.shape, f"the answer has shape {tuple(yours.shape)}, not {tuple(mine.shape)}"
+    assert yours.shape == mine.shape, (
+        f"the answer has shape {tuple(yours.shape)}, not {tuple(mine.shape)}")
     assert torch.allclose(mine, yours, atol=1e-4), (
-        "not the same: three vectors for each token, split into heads; "
-        "scores over the root of the *head's* width; softmax over the keys; heads side by side again")
+        "not the same: three vectors for each token, split into heads; scores over the root of the "
+        "*head's* width; softmax over the keys; heads side by side again")
 
 # %% ../../nbs/solutions/03_layers_solved.ipynb #6b6f5f0f
 @exercise("03.4")
@@ -54,8 +56,10 @@ def _03_4(answer):  # a function: two DiagonalGaussians -> (b,)
     p, q = (DiagonalGaussian(*torch.randn(2, 3, 2, 4, generator=g)) for _ in range(2))
     standard = DiagonalGaussian(torch.zeros(3, 2, 4), torch.zeros(3, 2, 4))
     assert answer(p, q).shape == (3,), "one number for each sample"
-    assert torch.allclose(answer(p, standard), p.kl(), atol=1e-4), "from a standard normal it is not what kl() gives"
-    assert torch.allclose(answer(p, p), torch.zeros(3), atol=1e-5), "a distribution is at distance 0 from itself"
+    assert torch.allclose(answer(p, standard), p.kl(), atol=1e-4), (
+        "from a standard normal it is not what kl() gives")
+    assert torch.allclose(answer(p, p), torch.zeros(3), atol=1e-5), (
+        "a distribution is at distance 0 from itself")
     normals = [torch.distributions.Normal(d.mean, d.std) for d in (p, q)]
     true = torch.distributions.kl_divergence(*normals).flatten(1).sum(1)
     assert torch.allclose(answer(p, q), true, rtol=1e-3), (

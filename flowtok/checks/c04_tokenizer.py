@@ -25,8 +25,8 @@ def _04_1(answer):  # a function: TokenizerConfig -> two whole numbers
         patches = (c.image_size//c.patch_size)**2
         encoder, decoder = answer(c)
         assert encoder == patches + c.n_tokens, (
-            f"{name}: {patches} patches and {c.n_tokens} latent tokens go through the encoder together, "
-            f"you say {encoder}")
+            f"{name}: {patches} patches and {c.n_tokens} latent tokens go through the encoder "
+            f"together, you say {encoder}")
         assert decoder == patches + c.n_tokens + (c.text_tokens if c.text_width else 0), (
             f"{name}: the decoder has a mask token for each patch, "
             f"the latent tokens, and the text if it reads any; you say {decoder}")
@@ -41,7 +41,8 @@ def _04_2(answer):  # a function: ImageTokenizer, images (b,3,h,w), order (n,) -
     for order in (torch.arange(16), torch.randperm(16, generator=generator(0, "04.2"))):
         with torch.no_grad(): true = psnr(t.decode(t.encode(x).mean[:, order]), x).item()
         assert abs(float(answer(t, x, order)) - true) < 0.05, (
-            f"in the order {order[:4].tolist()}... it is {true:.1f} dB, you say {float(answer(t, x, order)):.1f}: "
+            f"in the order {order[:4].tolist()}... it is {true:.1f} dB, you say "
+            f"{float(answer(t, x, order)):.1f}: "
             "encode, take the mean, reorder the tokens, decode, compare with x")
 
 # %% ../../nbs/solutions/04_tokenizer_solved.ipynb #f7ea166e
@@ -56,7 +57,8 @@ def _04_3(answer):  # a function: ImageTokenizer, images (b,3,h,w), k -> (h,w)
             true = (t.decode(changed) - t.decode(z)).abs().mean((0, 1))
         yours = answer(t, x, k)
         assert yours.shape == true.shape, (
-            f"a map has shape {tuple(true.shape)}, not {tuple(yours.shape)}: mean over images and colours")
+            f"a map has shape {tuple(true.shape)}, not {tuple(yours.shape)}: mean over images "
+            f"and colours")
         assert torch.allclose(yours, true, atol=1e-4), (
             f"the map of token {k} differs: replace that token only, "
             "by its mean over the batch, and compare decoded with decoded")

@@ -20,8 +20,8 @@ def _05_1(answer):  # two numbers, in dB
     for error, mine in zip((0.1, 0.05), answer, strict=True):
         true = psnr(x + error, x).item()
         assert abs(mine - true) < 0.06, (
-            f"an error of {error} is not {mine} dB: "
-            "-10 log10 of the mean *squared* error, and a factor of two in the error is a factor of four there")
+            f"an error of {error} is not {mine} dB: -10 log10 of the mean *squared* error, and a "
+            "factor of two in the error is a factor of four there")
 
 # %% ../../nbs/solutions/05_tokenizer_loss_solved.ipynb #46d2f464
 @exercise("05.2")
@@ -30,7 +30,8 @@ def _05_2(answer):  # two numbers
     squared = 0.5*grid**2 + 0.5*(1 - grid)**2
     absolute = 0.7*grid + 0.3*(1 - grid)
     assert abs(answer[0] - grid[squared.argmin()]) < 0.005, (
-        "squared error: write down the mean of (y - 0)^2 and (y - 1)^2 and look for the y where its slope is zero")
+        "squared error: write down the mean of (y - 0)^2 and (y - 1)^2 and look for the y where "
+        "its slope is zero")
     assert abs(answer[1] - grid[absolute.argmin()]) < 0.005, (
         "absolute error: what does the answer cost if you raise it a little, "
         "70 times too high against 30 times nearer?")
@@ -55,25 +56,30 @@ def _05_4(answer):  # a function: sigma -> step
         assert step > 0, f"a step of {step:g} cannot be rounded to"
         off = ((mean/step).round()*step - mean).square().mean().sqrt().item()
         assert abs(off - sigma) < 0.01*sigma, (
-            f"rounded to multiples of {step:.2f}, numbers are off by {off:.3f}, with noise by {sigma}: "
-            "a rounded number is off by anything from minus to plus half a step, evenly. What is the variance of that?")
+            f"rounded to multiples of {step:.2f}, numbers are off by {off:.3f}, with noise by "
+            f"{sigma}: a rounded number is off by anything from minus to plus half a step, evenly. "
+            "What is the variance of that?")
 
 # %% ../../nbs/solutions/05_tokenizer_loss_solved.ipynb #8ceb6769
 @exercise("05.5")
 def _05_5(answer):  # a function: mean (b,n,d), logvar (b,n,d) -> two scalars
-    g, spread, noise = generator(0, "05.5"), torch.tensor([0.5, 1.0, 2.0]), torch.tensor([1.0, 2.0, 3.0])
+    g, spread, noise = (generator(0, "05.5"), torch.tensor([0.5, 1.0, 2.0]),
+                        torch.tensor([1.0, 2.0, 3.0]))
     mean = 1 + spread*torch.randn(4000, 2, 3, generator=g)
     logvar = (noise*torch.tensor([0.4, 1.6]).repeat(2000)[:, None, None]).log().expand_as(mean)
     rate, gap = answer(mean, logvar)
     total = DiagonalGaussian(mean, logvar).kl().mean()
-    assert abs(float(rate + gap - total)) < 1e-2, f"rate and gap together are the mean KL, {total:.2f}"
-    one, v = DiagonalGaussian(torch.ones(1, 2, 3), (spread**2 + noise).log().expand(1, 2, 3)), float(gap)
-    true, forgot = one.kl().item(), DiagonalGaussian(one.mean, (spread**2).log().expand(1, 2, 3)).kl().item()
+    assert abs(float(rate + gap - total)) < 1e-2, (
+        f"rate and gap together are the mean KL, {total:.2f}")
+    one, v = (DiagonalGaussian(torch.ones(1, 2, 3), (spread**2 + noise).log().expand(1, 2, 3)),
+              float(gap))
+    true, forgot = (one.kl().item(),
+                    DiagonalGaussian(one.mean, (spread**2).log().expand(1, 2, 3)).kl().item())
     assert abs(v - forgot) > 0.05*true, (
         "the overall variance is not only that of the means: a sample has its noise besides")
     assert abs(v - true) < 0.03*true, (
-        f"the gap should be near {true:.1f}, yours is {v:.1f}: "
-        "a mean and a variance (not a log-variance) for each of the n*d numbers, over images; the KL of each, summed")
+        f"the gap should be near {true:.1f}, yours is {v:.1f}: a mean and a variance (not a "
+        "log-variance) for each of the n*d numbers, over images; the KL of each, summed")
     doubled = answer(mean.repeat(2, 1, 1), logvar.repeat(2, 1, 1))
     assert abs(float(doubled[0] - rate)) < 1e-2*float(rate), (
         "every image twice changes the rate: use means over images, not sums")

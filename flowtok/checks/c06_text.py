@@ -21,12 +21,14 @@ from ..text import TextEncoder, contrastive_loss, text_kl
 @exercise("06.1")
 def _06_1(answer):  # a set of whole numbers from 0 to 7
     encoder = TextEncoder(replace(preset("nano").text, depth=2))
-    a, b = encoder(encoder.tokenize(["a large blue star on white", "a large red star on white"]))[:, :8]
+    a, b = encoder(encoder.tokenize(["a large blue star on white", "a large red star on white"]))[:,
+        :8]
     changed = {i for i in range(8) if not torch.allclose(a[i], b[i], atol=1e-5)}
     assert set(answer) <= changed, (
         f"{sorted(set(answer) - changed)[0]} stays as it is: a token sees those before it only")
     assert set(answer) >= changed, (
-        f"{sorted(changed - set(answer))[-1]} changes too: every token from the changed one on sees it")
+        f"{sorted(changed - set(answer))[-1]} changes too: every token from the changed one on "
+        f"sees it")
 
 # %% ../../nbs/solutions/06_text_solved.ipynb #6a851069
 @exercise("06.2")
@@ -54,17 +56,21 @@ def _06_3(answer):  # a function: number of captions in the batch -> the lowest 
 
 # %% ../../nbs/solutions/06_text_solved.ipynb #c92ff549
 @exercise("06.4")
-def _06_4(answer):  # a function: means a and b (n,d), widths (n,d), factor -> share of samples of a nearer to a
+def _06_4(
+        # a function: means a and b (n,d), widths (n,d), factor -> share of samples of a nearer to a
+        answer):
     g = generator(0, "06.4")
     a, noise = torch.randn(3, 2, generator=g), torch.randn(40_000, 3, 2, generator=g)
-    b, sigma = a + torch.tensor([[2., 0.5], [1., 0.], [0.2, 0.1]]), torch.tensor([[0.5, 1.], [0.7, 4.], [2., 3.]])
+    b, sigma = (a + torch.tensor([[2., 0.5], [1., 0.], [0.2, 0.1]]),
+                torch.tensor([[0.5, 1.], [0.7, 4.], [2., 3.]]))
     for factor in (0.5, 1.0, 2.0, 5.0):
         z = a + factor*sigma*noise
-        share = ((z - a).flatten(1).norm(dim=1) < (z - b).flatten(1).norm(dim=1)).float().mean().item()
+        share = ((z - a).flatten(1).norm(dim=1)
+                 < (z - b).flatten(1).norm(dim=1)).float().mean().item()
         mine = float(answer(a, b, sigma, factor))
         assert abs(mine - share) < 0.015, (
-            f"widened by {factor:g}, {100*share:.0f} % of 40,000 samples are nearer to a, you say {100*mine:.0f} %: "
-            "only the noise along b - a matters, the border stands half-way, "
+            f"widened by {factor:g}, {100*share:.0f} % of 40,000 samples are nearer to a, you say "
+            f"{100*mine:.0f} %: only the noise along b - a matters, the border stands half-way, "
             "and numbers in which a and b are equal count for nothing")
 
 # %% ../../nbs/solutions/06_text_solved.ipynb #440434a8
@@ -74,7 +80,8 @@ def _06_5(answer):  # a function: z, target (b,n,d), same (b,b), log_temperature
     z, target = torch.randn(2, 6, 3, 2, generator=g)
     alone = torch.eye(6, dtype=torch.bool)
     assert torch.allclose(answer(z, target, alone), contrastive_loss(z, target), atol=1e-5), (
-        "without doubles it is not the contrastive loss of the lesson: both directions, and their mean?")
+        "without doubles it is not the contrastive loss of the lesson: both directions, and "
+        "their mean?")
     y = torch.eye(6)[:, None]
     y[1] = y[0]
     same = alone.clone()

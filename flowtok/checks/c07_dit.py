@@ -21,7 +21,8 @@ from ..shapes import Shapes
 # %% ../../nbs/solutions/07_dit_solved.ipynb #24d20e11
 @exercise("07.1")
 def _07_1(answer):  # two numbers: mean squared velocity, and loss, before training
-    net, g = DiT(FlowConfig(n_tokens=16, width=64, depth=2, heads=4, mlp_width=128)), generator(0, "07.1")
+    net, g = (DiT(FlowConfig(n_tokens=16, width=64, depth=2, heads=4, mlp_width=128)),
+              generator(0, "07.1"))
     x0, x1 = torch.randn(2, 2000, 16, 16, generator=g)
     with torch.no_grad(): v = net(x0[:64], torch.rand(64, generator=g))
     assert abs(float(answer[0]) - v.square().mean()) < 1e-6, (
@@ -35,10 +36,12 @@ def _07_1(answer):  # two numbers: mean squared velocity, and loss, before train
 def _07_2(answer):  # a function: width, hidden width of the MLP -> share of the parameters
     for w, m in ((64, 256), (128, 512), (96, 200)):
         block = DiTBlock(w, 4, m)
-        share = sum(p.numel() for p in block.ada.parameters())/sum(p.numel() for p in block.parameters())
+        share = sum(p.numel() for p in block.ada.parameters())/sum(p.numel()
+                                                                   for p in block.parameters())
         assert abs(answer(w, m) - share) < 0.002, (
-            f"width {w}, hidden width {m}: {share:.3f} of the parameters, you say {answer(w, m):.3f}. "
-            "Six vectors come out of ada; attention has four matrices, the MLP two; the norms have none")
+            f"width {w}, hidden width {m}: {share:.3f} of the parameters, you say "
+            f"{answer(w, m):.3f}. Six vectors come out of ada; attention has four matrices, the "
+            "MLP two; the norms have none")
 
 # %% ../../nbs/solutions/07_dit_solved.ipynb #bf02515d
 @exercise("07.3")
@@ -47,17 +50,18 @@ def _07_3(answer):  # a function that changes a DiT in place
     net = DiT(FlowConfig(n_tokens=16, width=64, depth=2, heads=4, mlp_width=128))
     for p in net.parameters(): p.data.add_(0.05*torch.randn(p.shape, generator=g))
     before = {k: v.clone() for k, v in net.named_parameters()}
-    x, t, order = torch.randn(3, 16, 16, generator=g), torch.rand(3, generator=g), torch.randperm(16, generator=g)
+    x, t, order = (torch.randn(3, 16, 16, generator=g), torch.rand(3, generator=g),
+                   torch.randperm(16, generator=g))
     with torch.no_grad():
         assert not torch.allclose(net(x[:, order], t), net(x, t)[:, order], atol=1e-4)
         answer(net)
         assert torch.allclose(net(x[:, order], t), net(x, t)[:, order], atol=1e-4), (
-            "a shuffle of the input still changes the answer: what tells the tokens where they are?")
+            "a shuffle of the input changes the answer: what tells the tokens where they are?")
         assert net(x, t).abs().mean() > 1e-3, "now it answers nothing at all"
     assert all(torch.equal(v, before[k]) for k, v in net.named_parameters()), (
         "a trained weight has changed: the positions are a buffer, not a weight")
 
-# %% ../../nbs/solutions/07_dit_solved.ipynb #648d9a0b
+# %% ../../nbs/solutions/07_dit_solved.ipynb #wrp00025
 @lru_cache
 def _nano():
     "The trained network, and the text tokens and image tokens (b,n,d) of 64 drawings."
@@ -66,8 +70,12 @@ def _nano():
     image = pipe.image_tokenizer.normalize(pipe.image_tokenizer.encode(x).mean)
     return pipe.flow, pipe.encode_text([data.texts(i)[0] for i in range(64)], 0)[1], image
 
+# %% ../../nbs/solutions/07_dit_solved.ipynb #648d9a0b
 @exercise("07.4")
-def _07_4(answer):  # a function that closes a DiTBlock in place, and the number of the block that is missed most
+def _07_4(
+        # a function that closes a DiTBlock in place, and the number of the block that is missed
+        # most
+        answer):
     close, k = answer
     assert k in range(4), f"there is no block {k}: they are 0, 1, 2 and 3"
     g, block = generator(0, "07.4"), DiTBlock(32, 4, 64)
@@ -77,7 +85,8 @@ def _07_4(answer):  # a function that closes a DiTBlock in place, and the number
     with torch.no_grad():
         close(block)
         after = block(x, c)
-    assert all(torch.equal(p, before[n]) for n, p in block.named_parameters() if not n.startswith("ada")), (
+    assert all(torch.equal(p, before[n]) for n, p in block.named_parameters()
+               if not n.startswith("ada")), (
         "more than ada has changed: closing is the work of the gates alone")
     left = (after - x).abs().mean().item()
     assert left < 1e-6, (
@@ -93,7 +102,8 @@ def _07_4(answer):  # a function that closes a DiTBlock in place, and the number
             losses.append(flow_matching_loss(net.velocity, z, image, t).mean().item())
     assert losses[k] == max(losses), (
         f"without block {k} the flow loss is {losses[k]:.2f}, and another block is missed more: "
-        "close one at a time and measure. A gate says how far a door is open, not how much goes through it")
+        "close one at a time and measure. A gate says how far a door is open, not how much goes "
+        "through it")
 
 # %% ../../nbs/solutions/07_dit_solved.ipynb #e9ecb744
 @exercise("07.5")
@@ -102,9 +112,11 @@ def _07_5(answer):  # a function: block, tokens (b,n,c), condition (b,c) -> toke
     block = DiTBlock(32, 4, 64)
     for p in block.parameters(): p.data = 0.3*torch.randn(p.shape, generator=g)
     x, c = torch.randn(2, 5, 32, generator=g), torch.randn(2, 32, generator=g)
-    class Parts: norm1, attn, norm2, mlp, ada = block.norm1, block.attn, block.norm2, block.mlp, block.ada
+    class Parts:
+        norm1, attn, norm2, mlp, ada = block.norm1, block.attn, block.norm2, block.mlp, block.ada
     with torch.no_grad(): mine, yours = block(x, c), answer(Parts, x, c)
-    assert yours.shape == mine.shape, f"the answer has shape {tuple(yours.shape)}, not {tuple(mine.shape)}"
+    assert yours.shape == mine.shape, (
+        f"the answer has shape {tuple(yours.shape)}, not {tuple(mine.shape)}")
     assert torch.allclose(mine, yours, atol=1e-4), (
         "not the same: shift, scale, gate come in this order, twice; "
         "the gate multiplies what is added to x; the second half sees the x of after the first")

@@ -31,8 +31,8 @@ def _08_1(answer):  # a function: field, x (b,n,d), t (b,), h -> x one step late
     true = end(4000)
     rough, fine = abs(end(10) - true), abs(end(20) - true)
     assert rough < 0.02, (
-        f"ten steps end {rough:.3f} from the truth, where Euler ends as well: "
-        "is the whole step made from x with the second velocity, and was it asked half a step later in time?")
+        f"ten steps end {rough:.3f} from the truth, where Euler ends as well: is the whole step "
+        "made from x with the second velocity, and was it asked half a step later in time?")
     assert fine < rough/3, (
         f"twice the steps divide the error by {rough/fine:.1f}; "
         "a midpoint method has it divided by four. Is the time moved on by half a step as well?")
@@ -49,10 +49,12 @@ def _08_2(answer):  # two pairs of numbers, for guidance 1 and 2, and a guidance
     assert len(answer) == 3, "hand in a pair, a pair and a number"
     for s, mine in zip((1.0, 2.0), answer):
         assert torch.allclose(torch.as_tensor(mine, dtype=torch.float), says(s)), (
-            f"guidance {s:g} does not answer {tuple(mine)}: start at u, and go s times the way from u to c")
+            f"guidance {s:g} does not answer {tuple(mine)}: start at u, and go s times the way "
+            f"from u to c")
     across = says(float(answer[2]))[0].item()
     assert abs(across) < 1e-4, (
-        f"with guidance {answer[2]:g} the point still moves by {across:g} to the {'right' if across > 0 else 'left'}")
+        f"with guidance {answer[2]:g} the point still moves by {across:g} to the "
+        f"{'right' if across > 0 else 'left'}")
 
 # %% ../../nbs/solutions/08_sampling_solved.ipynb #e985cdfe
 @exercise("08.3")
@@ -68,7 +70,8 @@ def _08_3(answer):  # a function: velocity (x, t, null), guidance, until -> fiel
         true = guided(velocity, 2.0 if t < 0.5 else 1.0)(x, now)
         asked.clear()
         assert torch.allclose(field(x, now), true), (
-            f"at t={t} with until=0.5 the answer should be the {'guided' if t < 0.5 else 'plain'} one")
+            f"at t={t} with until=0.5 the answer should be the "
+            f"{'guided' if t < 0.5 else 'plain'} one")
         assert t < 0.5 or sum(asked) == 3, (
             f"at t={t} the network is still asked for {sum(asked)} answers for 3 samples: "
             "the null answer is not needed any more")
@@ -88,6 +91,7 @@ def _08_4(answer):  # a function: Pipeline, image tokens at t=1 (b,n,d), steps -
     errors = {steps: (x - x0).square().mean().sqrt().item() for steps, x in back.items()}
     size = x0.square().mean().sqrt().item()
     assert errors[200] < 0.1*size, (
-        f"your walk ends {errors[200]:.2f} (of about {size:.1f}) away from the text tokens that the image came from: "
+        f"your walk ends {errors[200]:.2f} (of about {size:.1f}) away from the text tokens that "
+        f"the image came from: "
         "is the velocity asked at the time you have got to, from 1 down to 1/steps?")
     assert errors[200] < errors[20], "200 steps come back worse than 20"

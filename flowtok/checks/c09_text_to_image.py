@@ -25,12 +25,15 @@ def _nano(): return load("nano", device="cpu")
 @exercise("09.1")
 def _09_1(answer):  # a dict: free attribute -> its most frequent value
     free = ("background", "size", "where")
-    assert "colour" not in answer and "kind" not in answer, "red and circle are said by the caption: they are not free"
+    assert "colour" not in answer and "kind" not in answer, (
+        "red and circle are said by the caption: they are not free")
     assert set(answer) == set(free), (
-        f"{', '.join(sorted(set(free) - set(answer)))} is free as well: the caption does not say it")
+        f"{', '.join(sorted(set(free) - set(answer)))} is free too: the caption does not say it")
     from flowtok.shapes import attributes
-    scenes = [s for s in map(read_scene, _nano().images(["a red circle"]*64, seed=0)) if s and not s.relation]
-    named = [dict(zip(("background", "kind", "colour", "size", "where"), attributes(s))) for s in scenes]
+    scenes = [s for s in map(read_scene, _nano().images(["a red circle"]*64, seed=0)) if s
+              and not s.relation]
+    named = [dict(zip(("background", "kind", "colour", "size", "where"), attributes(s)))
+             for s in scenes]
     for a in free:
         count = lambda v: sum(n[a] == v for n in named)
         assert count(answer[a]) >= max(count(v) for v in {n[a] for n in named}) - 1, (
@@ -40,24 +43,28 @@ def _09_1(answer):  # a dict: free attribute -> its most frequent value
 # %% ../../nbs/solutions/09_text_to_image_solved.ipynb #8882a347
 @exercise("09.2")
 def _09_2(answer):  # a dict: collapsed, regression, unread -> a letter
-    runs = dict(A=(0.30, 0.96, 0.95, 0.54), B=(0.001, 0.0003, 0.12, 0.0), C=(0.28, 0.95, 0.03, 0.60),
-                D=(0.02, 0.05, 0.97, 0.05))
+    runs = dict(A=(0.30, 0.96, 0.95, 0.54), B=(0.001, 0.0003, 0.12, 0.0),
+                C=(0.28, 0.95, 0.03, 0.60), D=(0.02, 0.05, 0.97, 0.05))
     assert set(answer) == {"collapsed", "regression", "unread"}, (
         "hand in the three keys collapsed, regression and unread")
     assert set(answer.values()) <= set(runs), "the values are letters, A to D"
-    loss, width, right, spread = zip(*(runs[answer[k]] for k in ("collapsed", "regression", "unread")))
+    loss, width, right, spread = zip(*(runs[answer[k]] for k in ("collapsed", "regression",
+                                                                 "unread")))
     assert width[2] > 0.5 and right[2] < 0.2, (
-        "unread: its source is alive, so that its loss is no smaller than a healthy one's, but captions are not drawn")
+        "unread: its source is alive, so that its loss is no smaller than a healthy one's, but "
+        "captions are not drawn")
     assert right[1] > 0.9 and spread[1] < 0.2, (
         "regression: captions are drawn right, and all pictures of a caption alike")
-    assert width[0] < 0.01 and right[0] < 0.2, "collapsed: a tiny loss, a source without width, and wrong pictures"
+    assert width[0] < 0.01 and right[
+        0] < 0.2, "collapsed: a tiny loss, a source without width, and wrong pictures"
 
 # %% ../../nbs/solutions/09_text_to_image_solved.ipynb #4545ee35
 @exercise("09.3")
 def _09_3(answer):  # a caption
     from flowtok.evaluation import accuracy
     pipe = _nano()
-    assert parse(answer) is not None, "that is not in the words of this world: take a caption like those of the lesson"
+    assert parse(answer) is not None, (
+        "that is not in the words of this world: take a caption like those of the lesson")
     right = {steps: accuracy(pipe.images([answer], steps), [answer])["right"] for steps in (1, 20)}
     assert right[20] == 1, "twenty steps do not draw that either: choose another caption"
     assert right[1] == 0, (
@@ -73,7 +80,8 @@ def _09_4(answer):  # a function: Pipeline, captions, width, seed -> images (b,3
         "with width 1 the pictures should be those of pipe.images with eta=0: "
         "the same seed, 20 steps, and guidance as the preset has it")
     assert torch.allclose(images[0.0][:8], images[0.0][:1].expand(8, -1, -1, -1), atol=1e-3), (
-        "with width 0 nothing is random any more: all pictures of a caption should be one and the same")
+        "with width 0 nothing is random any more: all pictures of a caption should be one and "
+        "the same")
     assert not torch.allclose(images[0.0][0], images[0.0][8], atol=1e-1), (
         "with width 0 two captions draw the same picture: "
         "scale what the noise adds to the mean, and leave the mean alone")
@@ -83,7 +91,10 @@ def _09_4(answer):  # a function: Pipeline, captions, width, seed -> images (b,3
 
 # %% ../../nbs/solutions/09_text_to_image_solved.ipynb #442babe0
 @exercise("09.5")
-def _09_5(answer):  # a function: FlowTok, image (b,n,d), text (b,m,c), t (b,), noise (b,n,d), FlowLossConfig -> scalar
+def _09_5(
+        # a function: FlowTok, image (b,n,d), text (b,m,c), t (b,), noise (b,n,d), FlowLossConfig
+        # -> scalar
+        answer):
     from flowtok.flow import flow_matching_loss
     from flowtok.text import alignment, text_kl
     pipe, g = _nano(), generator(0, "09.5")
@@ -101,8 +112,10 @@ def _09_5(answer):  # a function: FlowTok, image (b,n,d), text (b,m,c), t (b,), 
         z = q.mean + q.std*noise
         flow = flow_matching_loss(model.velocity, z, image, t).mean()
         kl, align = text_kl(q, cfg.kl).mean(), alignment(model.align, z, text, cfg)
-        mine, yours = flow + cfg.kl_weight*kl + cfg.align_weight*align, answer(model, image, text, t, noise, cfg)
-    for part, value in dict(flow=flow, KL=cfg.kl_weight*kl, alignment=cfg.align_weight*align).items():
+        mine, yours = (flow + cfg.kl_weight*kl + cfg.align_weight*align,
+                       answer(model, image, text, t, noise, cfg))
+    for part, value in dict(flow=flow, KL=cfg.kl_weight*kl,
+                            alignment=cfg.align_weight*align).items():
         assert abs(yours - (mine - value)) > 1e-6, f"the {part} term is missing"
     assert torch.allclose(mine, yours, rtol=1e-3), (
         f"the loss is {mine:.4f}, yours {yours:.4f} (flow {flow:.4f}, "

@@ -20,8 +20,8 @@ from ..shapes import Shapes, judge as true_of, parse
 def _10_1(answer):  # a set of letters
     from flowtok.shapes import Scene, Shape
     scene = Scene("white", (Shape("circle", "red", "large", 0.5, 0.5),))
-    said = dict(A="a red circle", B="a circle at the top left", C="a large shape on white", D="a red circle on black",
-                E="a red ball")
+    said = dict(A="a red circle", B="a circle at the top left", C="a large shape on white",
+                D="a red circle on black", E="a red ball")
     assert set(answer) <= set(said), "hand in a set of letters, A to E"
     true = {k for k, t in said.items() if parse(t) is not None and all(true_of(scene, t).values())}
     for k in sorted(set(answer) ^ true):
@@ -38,14 +38,16 @@ def _nano(): return load("nano", device="cpu")
 def _10_2(answer):  # a function: Pipeline, image (3,h,w), list of seeds -> set of words
     data = Shapes(10, seed=7, captions=1)
     for i, n in ((3, 10), (4, 4)):
-        said = [_nano().image_to_text([data[i]["image"]], temperature=0.5, seed=s)[0] for s in range(n)]
+        said = [_nano().image_to_text([data[i]["image"]], temperature=0.5, seed=s)[0]
+                for s in range(n)]
         mine = set.intersection(*(set(t.replace(",", " ").split()) for t in said))
         yours = {w.strip(",") for w in answer(_nano(), data[i]["image"], list(range(n)))}
-        assert yours - mine == set(), (
-            f"{min(yours - mine)!r} is not in all of them, "
-            f"for example not in {next(t for t in said if min(yours - mine) not in t.replace(',', ' ').split())!r}")
+        for word in yours - mine:
+            without = next(t for t in said if word not in t.replace(",", " ").split())
+            raise AssertionError(f"{word!r} is not in all of them, for example not in {without!r}")
         assert mine - yours == set(), (
-            f"{min(mine - yours)!r} is in every one of {len(said)} captions: are commas taken off, and all seeds used?")
+            f"{min(mine - yours)!r} is in every one of {len(said)} captions: are commas taken "
+            f"off, and all seeds used?")
 
 # %% ../../nbs/solutions/10_image_to_text_solved.ipynb #6f4aa166
 @exercise("10.3")
@@ -55,7 +57,8 @@ def _10_3(answer):  # a function (k,n,d) -> (n,d), and a number
     z = torch.randn(4, 3, 2, generator=g)
     cost = lambda p: (z - p).square().sum((1, 2)).mean()
     p = point(z)
-    assert p.shape == (3, 2), f"the point has the shape of one caption's tokens (n,d), not {tuple(p.shape)}"
+    assert p.shape == (3, 2), (
+        f"the point has the shape of one caption's tokens (n,d), not {tuple(p.shape)}")
     assert all(cost(p) <= cost(p + 0.05*torch.randn(3, 2, generator=g)) for _ in range(50)), (
         "there is a better point near by: set the derivative of the mean squared distance to zero")
     assert abs(number - 9) < 1e-3, (
@@ -63,11 +66,16 @@ def _10_3(answer):  # a function (k,n,d) -> (n,d), and a number
 
 # %% ../../nbs/solutions/10_image_to_text_solved.ipynb #0d5be2af
 @exercise("10.4")
-def _10_4(answer):  # a function: Pipeline, captions, rounds -> lists of captions, the first one being those given
-    start = ["a large red circle in the middle on white", "a purple square right of an orange circle on white",
+def _10_4(
+        # a function: Pipeline, captions, rounds -> lists of captions, the first one being those
+        # given
+        answer):
+    start = ["a large red circle in the middle on white",
+             "a purple square right of an orange circle on white",
              "a green cross above a yellow square on grey"]
     found = answer(_nano(), start, 2)
-    assert len(found) == 3 and list(found[0]) == start, "hand in rounds + 1 lists; the first is what went in"
+    assert len(found) == 3 and list(
+        found[0]) == start, "hand in rounds + 1 lists; the first is what went in"
     once = _nano().image_to_text(_nano().text_to_image(start, seed=0))
     assert list(found[1]) == once, (
         f"after one round the first caption is {once[0]!r}, yours {found[1][0]!r}: "
@@ -81,13 +89,16 @@ def _10_5(answer):  # a function: number of captions, number of words -> nats a 
     import math
     from collections import Counter
     for k, m, part in ((4, 5, 0), (4, 5, 3), (8, 10, 2), (1, 6, 0)):
-        captions = [(1,)*part + (10 + i,) + (2,)*(m - part - 1) for i in range(k)]  # they part at one word
+        # they part at one word
+        captions = [(1,)*part + (10 + i,) + (2,)*(m - part - 1) for i in range(k)]
         follows = Counter(c[:j + 1] for c in captions for j in range(m)) + Counter({(): k})
-        best = -sum(math.log(follows[c[:j + 1]]/follows[c[:j]]) for c in captions for j in range(m))/k/m
+        best = -sum(math.log(follows[c[:j + 1]]/follows[c[:j]]) for c in captions
+                    for j in range(m))/k/m
         mine = float(answer(k, m))
         assert mine > best - 1e-6, (
-            f"{mine:.3f} nats a word for {k} captions of {m} words: no reader can do that; "
-            f"the best one pays {best:.3f}. A word is free only where all captions that are left agree")
+            f"{mine:.3f} nats a word for {k} captions of {m} words: no reader can do that; the "
+            f"best one pays {best:.3f}. A word is free only where all captions that are left agree")
         assert mine < best + 1e-6, (
-            f"{mine:.3f} nats a word for {k} captions of {m} words is more than the best reader pays, {best:.3f}: "
+            f"{mine:.3f} nats a word for {k} captions of {m} words is more than the best reader "
+            f"pays, {best:.3f}: "
             "words that all captions share cost nothing, and a word once said is known")

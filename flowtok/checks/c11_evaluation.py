@@ -15,22 +15,27 @@ from ..core import generator
 from ..evaluation import accuracy, freedom, position_spread
 from ..exercises import exercise
 from ..pictures import to_tensor
-from ..shapes import BACKGROUNDS, POSITIONS, SIZES, Scene, Shape, Shapes, draw, judge as true_of
+from ..shapes import (BACKGROUNDS, POSITIONS, SIZES, Scene, Shape, Shapes, draw,
+                            judge as true_of)
 
 # %% ../../nbs/solutions/11_evaluation_solved.ipynb #f68a38bf
 @exercise("11.1")
-def _11_1(answer):  # three numbers: share right, total variation of the background, spread of position
+def _11_1(
+        # three numbers: share right, total variation of the background, spread of position
+        answer):
     data = Shapes(3000, seed=3, captions=1, pair_share=0)
-    image = next(data[i]["image"] for i in range(3000) if all(true_of(data.scene(i), "a red circle").values()))
+    image = next(data[i]["image"] for i in range(3000)
+                 if all(true_of(data.scene(i), "a red circle").values()))
     right = accuracy([image]*64, ["a red circle"]*64)["right"]
     found = freedom([image]*64, "a red circle")["total_variation"]
-    assert len(answer) == 3, "hand in three numbers: share right, total variation of the background, spread of position"
+    assert len(answer) == 3, (
+        "hand in three numbers: share right, total variation of the background, spread of position")
     assert abs(answer[0] - right) < 1e-6, (
         "right is the share of pictures in which everything is there that the caption names; "
         "that a picture comes twice does not matter to it")
     assert abs(answer[1] - found["background"]) < 0.05, (
-        f"total variation is half the sum of the differences, over all {len(BACKGROUNDS)} backgrounds: "
-        "the one that is always there, and those that never are")
+        f"total variation is half the sum of the differences, over all {len(BACKGROUNDS)} "
+        "backgrounds: the one that is always there, and those that never are")
     assert abs(answer[2] - position_spread([image]*64, "a red circle")) < 1e-6, (
         "the spread is a standard deviation: how far does the circle move from picture to picture?")
 
@@ -43,16 +48,20 @@ def _11_2(answer):  # a function: number of values, number of draws -> mean tota
         shares = torch.stack([(draws == v).float().mean(1) for v in range(k)], 1)
         true = 0.5*(shares - 1/k).abs().sum(1).mean().item()
         assert abs(answer(k, n) - true) < 0.1*true, (
-            f"{k} values, {n} draws: about {true:.3f} is to be expected, you say {answer(k, n):.3f}. "
-            "Each share has standard deviation sqrt(p(1-p)/n), and the mean of |N(0,1)| is sqrt(2/pi)")
+            f"{k} values, {n} draws: about {true:.3f} is to be expected, you say "
+            f"{answer(k, n):.3f}. Each share has standard deviation sqrt(p(1-p)/n), and the mean "
+            "of |N(0,1)| is sqrt(2/pi)")
 
 # %% ../../nbs/solutions/11_evaluation_solved.ipynb #9b20e8c1
 @lru_cache
 def _red_circles():
-    "The nine drawings of a red circle on white that training has, by size and place, and their caption."
+    """The nine drawings of a red circle on white that training has, by size and place, and their
+    caption."""
     from flowtok.shapes import split_of
-    scenes = {(s, w): Scene("white", (Shape("circle", "red", s, *POSITIONS[w]),)) for s, w in product(SIZES, POSITIONS)}
-    return {k: to_tensor(draw(v)) for k, v in scenes.items() if split_of(v) == "seen"}, "a red circle on white"
+    scenes = {(s, w): Scene("white", (Shape("circle", "red", s, *POSITIONS[w]),))
+              for s, w in product(SIZES, POSITIONS)}
+    return ({k: to_tensor(draw(v)) for k, v in scenes.items() if split_of(v) == "seen"},
+            "a red circle on white")
 
 @exercise("11.3")
 def _11_3(answer):  # a function: list of images (3,h,w), caption -> a number
@@ -64,10 +73,12 @@ def _11_3(answer):  # a function: list of images (3,h,w), caption -> a number
         "each of the nine drawings once is just what training has: "
         f"0, not {ask(list(nine)):.3f}. Combinations that were held out do not occur (`split_of`)")
     assert abs(ask([next(iter(nine))]*9) - 8/9) < 1e-3, (
-        f"one drawing nine times: one of nine combinations has all, you say {ask([next(iter(nine))]*9):.3f}")
+        f"one drawing nine times: one of nine combinations has all, you say "
+        f"{ask([next(iter(nine))]*9):.3f}")
     assert abs(ask(fooled) - 4/9) < 1e-3, (
-        "nine pictures, of only five kinds: size and place each have their true shares, but four of nine combinations "
-        f"never come. You say {ask(fooled):.3f}: compare shares of *combinations* (size and place together)")
+        "nine pictures, of only five kinds: size and place each have their true shares, but four "
+        f"of nine combinations never come. You say {ask(fooled):.3f}: compare shares of "
+        "*combinations* (size and place together)")
     black = to_tensor(draw(Scene("black", (Shape("circle", "red", "small", 0.5, 0.5),))))
     assert abs(float(answer([*nine.values(), black], text)) - 0) < 1e-3, (
         "a picture that does not keep the caption's promises is left out, as in `freedom`")

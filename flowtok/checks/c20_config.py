@@ -27,7 +27,8 @@ def _20_2(answer):  # a Preset
     assert (answer.flow.width, answer.flow.mlp_width) == (2*p.flow.width, 2*p.flow.mlp_width), (
         f"width and mlp_width should be {2*p.flow.width} and {2*p.flow.mlp_width}")
     from dataclasses import replace
-    same = replace(answer, name=p.name, flow=replace(answer.flow, width=p.flow.width, mlp_width=p.flow.mlp_width))
+    same = replace(answer, name=p.name, flow=replace(answer.flow, width=p.flow.width,
+                                                     mlp_width=p.flow.mlp_width))
     assert same == p, "something else has changed as well"
     assert preset("nano") == p, "nano itself has changed"
 
@@ -40,4 +41,5 @@ def _20_3(answer):  # a function: name of a preset -> dict of part -> samples
             assert part in mine, f"{name}: {part} is missing"
             cfg = getattr(p, part)
             assert mine[part] == cfg.steps*cfg.batch, (
-                f"{name}: {part} has {cfg.steps:,} steps of {cfg.batch} samples, you say {mine[part]:,} in all")
+                f"{name}: {part} has {cfg.steps:,} steps of {cfg.batch} samples, you say "
+                f"{mine[part]:,} in all")

@@ -75,7 +75,8 @@ def _jpeg(i):
     return out.getvalue()
 
 def _noticed(jpeg):
-    "What the pass says to a shard with one sample that has this picture; None if it finds no fault."
+    """What the pass says to a shard with one sample that has this picture;
+    None if it finds no fault."""
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(Path(folder)/"a.tar", "w") as tar:
             for name, content in (("0.jpg", jpeg), ("0.txt", b"a drawing")):
@@ -94,8 +95,8 @@ def _21_4(answer):  # a function: bytes of a JPEG -> bytes
         changed = sum(a != b for a, b in zip(good, bad))
         assert changed <= 32, f"{changed} bytes are changed, 32 are allowed"
         assert (said := _noticed(bad)) is None, (
-            f"the pass notices: {said}. A decoder goes on reading until the picture is full: "
-            "which bytes does it need to find its way, and which say no more than what the pixels are?")
+            f"the pass notices: {said}. A decoder goes on reading until the picture is full: which "
+            "bytes does it need to find its way, and which say no more than what the pixels are?")
         before, after = (to_tensor(Image.open(io.BytesIO(b))) for b in (good, bad))
         assert (off := (before - after).abs().mean()) > 0.03, (
             f"nobody would see it: the pixels are off by {off:.3f} on average. "
@@ -107,17 +108,20 @@ def _21_5(answer):  # a function: n, size of the buffer, torch.Generator -> orde
     for n, size in ((100, 1), (7, 20), (1000, 30)):
         order = torch.as_tensor(answer(n, size, generator(0, "21.5", size)))
         assert order.shape == (n,) and torch.equal(order.sort().values, torch.arange(n)), (
-            f"each of {n} samples comes once; yours are {len(order)}, {len(order.unique())} of them different. "
-            "What is left in the buffer at the end?")
+            f"each of {n} samples comes once; yours are {len(order)}, {len(order.unique())} of "
+            "them different. What is left in the buffer at the end?")
         early = (order - torch.arange(n) - size + 1).max().item()
-        assert early <= 0, f"with a buffer of {size} a sample comes {early} places before it can have been read"
+        assert early <= 0, (
+            f"with a buffer of {size} a sample comes {early} places before it can have been read")
     assert not torch.equal(order, torch.as_tensor(answer(n, size, generator(1, "21.5", size)))), (
         "another generator gives the same order: draw from the one that is handed over")
     n, size = 20_000, 50
-    places = torch.as_tensor(answer(n, size, generator(0, "21.5"))).argsort()[1000:-1000] - torch.arange(1000, n - 1000)
+    places = (torch.as_tensor(answer(n, size, generator(0, "21.5"))).argsort()[1000:-1000]
+              - torch.arange(1000, n - 1000))
     assert abs(places.float().mean()) < 3, (
-        f"samples come {places.float().mean():.0f} places late on average: as many are drawn as are read")
+        f"samples come {places.float().mean():.0f} places late on average: as many are drawn as "
+        f"are read")
     assert abs(places.float().std() - size) < 0.1*size, (
-        f"a sample is moved by {places.float().std():.0f} places (standard deviation). "
-        f"A buffer of {size} that is always full lets each sample wait for {size} draws on average, "
-        f"and moves it by {size}: is the next one read after every draw?")
+        f"a sample is moved by {places.float().std():.0f} places (standard deviation). A buffer of "
+        f"{size} that is always full lets each sample wait for {size} draws on average, and moves "
+        f"it by {size}: is the next one read after every draw?")

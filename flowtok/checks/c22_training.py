@@ -32,7 +32,8 @@ def _22_2(answer):  # a function: matrix (r,c) -> matrix (r,c)
         g = torch.randn(*shape, generator=generator(0, "22.2"), dtype=torch.float64)
         u = answer(g)
         short = min(shape)
-        assert u.shape == g.shape, f"a gradient of shape {shape} gives a step of the same shape, not {tuple(u.shape)}"
+        assert u.shape == g.shape, (
+            f"a gradient of shape {shape} gives a step of the same shape, not {tuple(u.shape)}")
         values = torch.linalg.svdvals(u)
         assert torch.allclose(values, torch.ones(short, dtype=u.dtype), atol=1e-6), (
             f"its singular values are {values.min():.2f} to {values.max():.2f}; all should be 1")
@@ -48,9 +49,9 @@ def _22_3(answer):  # a function: m -> lag
             weight += 1
             average = m*average + (1 - m)*weight
         assert abs(answer(m) - (weight - average)) < 0.01*max(1, weight - average), (
-            f"with m = {m} the average stays {weight - average:.2f} behind, you say {answer(m):.2f}: "
-            "what does one more step do to a lag that has settled? "
-            "The weight runs 1 ahead, the average follows, and the lag is what it was")
+            f"with m = {m} the average stays {weight - average:.2f} behind, you say "
+            f"{answer(m):.2f}: what does one more step do to a lag that has settled? The weight "
+            "runs 1 ahead, the average follows, and the lag is what it was")
 
 # %% ../../nbs/solutions/22_training_solved.ipynb #dcaa484e
 @exercise("22.4")
@@ -64,8 +65,8 @@ def _22_4(answer):  # a loss for `fit`: model, batch, noise (a generator), step 
         model.weight.data = torch.eye(4)
         model.bias.data.zero_()
         cfg = TrainConfig(stop or 12, 16, 1e-3, schedule="constant")
-        _, log = fit(model, answer, lambda s: dict(x=x[order(s)]), cfg, out, seed=3, resume=True, save_every=6,
-                     progress=False)
+        _, log = fit(model, answer, lambda s: dict(x=x[order(s)]), cfg, out, seed=3, resume=True,
+                     save_every=6, progress=False)
         return [e["loss"] for e in log]
     alike = [answer(nn.Identity(), dict(x=x), generator(k, "22.4"), 0)["loss"] for k in (0, 1)]
     assert alike[0] != alike[1], (
@@ -76,5 +77,5 @@ def _22_4(answer):  # a loss for `fit`: model, batch, noise (a generator), step 
     assert abs(sum(first)/12 - 0.01) < 0.004, (
         f"the loss is {sum(first)/12:.3f}; noise of width 0.1 that nobody can predict leaves 0.01")
     assert first == again, (
-        "the resumed run has other losses: "
-        "draw the noise with the generator that the loss is given, not with one that remembers what came before")
+        "the resumed run has other losses: draw the noise with the generator that the loss is "
+        "given, not with one that remembers what came before")

@@ -30,7 +30,8 @@ def _23_1(answer):  # a function: folder, list of (PIL image, list of captions) 
         file = Path(folder)/"metadata.jsonl"
         assert file.is_file(), "there is no metadata.jsonl in the folder"
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        assert len(rows) == 4 and all("file_name" in r and ("text" in r or "caption" in r) for r in rows), (
+        assert len(rows) == 4 and all("file_name" in r and ("text" in r or "caption" in r)
+                                      for r in rows), (
             "each line is a JSON dict with file_name, and text or caption")
         found = open_data(folder, 32)
         assert len(found) == 4 and found.texts(1) == list(data.texts(1)), (
@@ -76,5 +77,7 @@ def _23_3(answer):  # a function: path of a folder that does not exist yet -> Pi
         again = flowtok.load(out, device="cpu")
         x = Shapes(1)[0]["image"][None]
         with torch.no_grad():
-            same = torch.allclose(pipe.image_tokenizer.encode(x).mean, again.image_tokenizer.encode(x).mean, atol=1e-5)
-        assert same, "the pipeline you return is not the one in the folder: load it with flowtok.load"
+            same = torch.allclose(pipe.image_tokenizer.encode(x).mean,
+                                  again.image_tokenizer.encode(x).mean, atol=1e-5)
+        assert same, (
+            "the pipeline you return is not the one in the folder: load it with flowtok.load")

@@ -26,7 +26,8 @@ class _Counted:
     text_to_image, walk = Pipeline.text_to_image, Pipeline.walk
     device, dtype = torch.device("cpu"), torch.float32
     def __init__(self):
-        self.preset, self.rows, self.text_encoder = replace(_nano().preset, eta=0.0), [], _nano().text_encoder
+        self.preset, self.rows, self.text_encoder = (replace(_nano().preset, eta=0.0), [],
+                                                     _nano().text_encoder)
     def project(self, features): return DiagonalGaussian(*torch.zeros(2, len(features), 16, 16))
     def velocity(self, x, t, null=None):
         self.rows.append(len(x))
@@ -42,11 +43,15 @@ def _24_1(answer):  # three pairs: calls, rows of all calls together
     for letter, (n, kw), (calls, rows) in zip("ABC", asked, answer):
         pipe = _Counted()
         Pipeline.images(pipe, ["a star"]*n, **kw)
-        why = "Guidance of 1 is off: what is asked then?" if kw else "Guidance compares two answers for each caption"
+        why = ("Guidance of 1 is off: what is asked then?" if kw
+               else "Guidance compares two answers for each caption")
         assert rows == sum(pipe.rows), (
             f"{letter}: {'fewer' if rows > sum(pipe.rows) else 'more'} rows than {rows}. {why}")
-        why = "All captions go through the network together, and so do the two questions of guidance"
-        if n > 256: why = "All captions that fit into a `batch` go together: how many such batches are there?"
+        why = ("All captions go through the network together, and so do the two questions of "
+               "guidance")
+        if n > 256:
+            why = ("All captions that fit into a `batch` go together: how many such batches are "
+                   "there?")
         assert calls == len(pipe.rows), (
             f"{letter}: {'fewer' if calls > len(pipe.rows) else 'more'} calls than {calls}. {why}")
 
@@ -57,7 +62,8 @@ def _24_2(answer):  # a function: Pipeline, captions, place -> image (3,h,w)
     every = pipe.images(captions, eta=0)
     for place in (3, 0, 2):
         asked = []
-        hook = pipe.flow.dit.register_forward_pre_hook(lambda net, inputs: asked.append(len(inputs[0])))
+        hook = pipe.flow.dit.register_forward_pre_hook(
+            lambda net, inputs: asked.append(len(inputs[0])))
         try: image = answer(pipe, captions, place)
         finally: hook.remove()
         assert image.shape == (3, 32, 32), f"one image is (3,32,32), yours {tuple(image.shape)}"
@@ -76,7 +82,8 @@ def _24_3(answer):  # a function: Pipeline, caption, steps, seed -> images (step
     for caption, steps, seed in (("a star", 5, 3), ("a large blue square on white", 3, 0)):
         film = answer(pipe, caption, steps, seed)
         assert film.shape == (steps + 1, 3, 32, 32), (
-            f"{steps} steps have {steps + 1} times, with t=0 and t=1; your film is {tuple(film.shape)}")
+            f"{steps} steps have {steps + 1} times, with t=0 and t=1; your film is "
+            f"{tuple(film.shape)}")
         off = lambda k, x: (film[k] - x).abs().mean().item()
         assert off(-1, pipe.images([caption], steps, seed=seed, eta=0)[0]) < 0.01, (
             "the last guess is the finished picture: nothing is left of the way")
@@ -84,8 +91,10 @@ def _24_3(answer):  # a function: Pipeline, caption, steps, seed -> images (step
             "the first guess is the picture of one single step: from t=0 all the time is left. "
             "Is the velocity the one that sampling uses, with the preset's guidance?")
         features, z = pipe.encode_text([caption], seed)
-        path = sample(pipe.velocity, z, steps, pipe.preset.guidance, pipe.preset.grid, shared=True, trajectory=True)
-        with torch.no_grad(): v = guided(pipe.velocity, pipe.preset.guidance)(path[1], torch.full((1,), 1/steps))
+        path = sample(pipe.velocity, z, steps, pipe.preset.guidance, pipe.preset.grid, shared=True,
+                      trajectory=True)
+        with torch.no_grad():
+            v = guided(pipe.velocity, pipe.preset.guidance)(path[1], torch.full((1,), 1/steps))
         assert off(1, pipe.decode(path[1] + (1 - 1/steps)*v, features)[0]) < 0.01, (
             f"after the first of {steps} steps the way that is left is 1 - 1/{steps}, "
             "with the velocity that is asked there")
@@ -98,15 +107,19 @@ def _24_4(answer):  # a function: Pipeline, captions, width, seed, steps -> imag
     with torch.no_grad(): mean = pipe.flow.project(features).mean
     for width in (1.0, 0.0, 0.5, 1.5):
         start, p = mean + width*(z - mean), pipe.preset
-        true = pipe.decode(sample(pipe.velocity, start, 4, p.guidance, p.grid, shared=True), features)
+        true = pipe.decode(sample(pipe.velocity, start, 4, p.guidance, p.grid, shared=True),
+                           features)
         images = answer(pipe, captions, width, 2, 4)
-        assert images.shape == true.shape, f"{tuple(true.shape)} are expected, yours are {tuple(images.shape)}"
+        assert images.shape == true.shape, (
+            f"{tuple(true.shape)} are expected, yours are {tuple(images.shape)}")
         off = (images - true).abs().mean()
         why = (f"other pictures than expected (mean difference {off:.3f}): "
                "what is to be scaled is the noise alone, the text tokens minus their mean")
-        if width == 1: why = "these should be the pictures of `images`, with the same seed and steps and eta=0"
+        if width == 1:
+            why = "these should be the pictures of `images`, with the same seed and steps and eta=0"
         if width == 0 and (images[0] - images[2]).abs().mean() > 1e-3:
-            why = "without noise two equal captions make the same picture: start at the means of the text tokens"
+            why = ("without noise two equal captions make the same picture: start at the means "
+                   "of the text tokens")
         assert off < 0.005, f"width {width:g}: {why}"
 
 # %% ../../nbs/solutions/24_pipeline_solved.ipynb #f123ff7e
@@ -117,7 +130,9 @@ def _tries(k=4, n=48):
     return captions, torch.stack([_nano().images(captions, 8, seed=s) for s in range(k)])
 
 @exercise("24.5")
-def _24_5(answer):  # a function: Pipeline, captions, tries (k,b,3,h,w) -> numbers of the tries to keep (b,)
+def _24_5(
+        # a function: Pipeline, captions, tries (k,b,3,h,w) -> numbers of the tries to keep (b,)
+        answer):
     captions, tries = _tries()
     chosen = torch.as_tensor(answer(_nano(), captions, tries))
     whole = chosen.shape == (len(captions),) and not chosen.is_floating_point()
@@ -126,5 +141,6 @@ def _24_5(answer):  # a function: Pipeline, captions, tries (k,b,3,h,w) -> numbe
     kept = accuracy([tries[k, i] for i, k in enumerate(chosen.tolist())], captions)["right"]
     usual = sum(accuracy(x, captions)["right"] for x in tries)/len(tries)
     assert kept > usual + 0.05, (
-        f"{kept:.0%} of the pictures you keep are right, a try has {usual:.0%} on average. What the captioner says "
-        "is seldom word for word what was asked: compare what the two *name* (`parse`), and mind what contradicts")
+        f"{kept:.0%} of the pictures you keep are right, a try has {usual:.0%} on average. What "
+        "the captioner says is seldom word for word what was asked: compare what the two *name* "
+        "(`parse`), and mind what contradicts")

@@ -37,11 +37,13 @@ def _25_1(answer):  # a function: path of a PNG -> list of strings
         words = [str(w) for w in answer(str(file))]
         assert words[:1] == ["nano"], "the model comes first: nano"
         assert "a red circle" in words and "a blue star" in words, (
-            "each caption is one word for the shell: it stands in quotes there, and is one string here")
+            "each caption is one word for the shell: it stands in quotes there, and is one "
+            "string here")
         with _shell(*words) as found: cli.flowtok_sample()
         assert found["status"] in (0, None), f"the command says: {found['said'].strip()}"
         assert file.exists(), (
-            "no file of that name was written: which option names it, and which puts both images into one?")
+            "no file of that name was written: which option names it, and which puts both images "
+            "into one?")
         text = " ".join(words)
         assert "--steps 5" in text.replace("=", " ") and "--seed 4" in text.replace("=", " "), (
             "5 steps and seed 4 are options of the command")
@@ -52,12 +54,15 @@ def _25_1(answer):  # a function: path of a PNG -> list of strings
 def _25_2(answer):  # a function made with @command
     with _shell("blue", "a blue star on blue") as found: answer()
     assert found["said"].strip() == "2", (
-        f"called with the words: blue, 'a blue star on blue', it says {found['said'].strip()!r}, not 2")
+        f"called with the words: blue, 'a blue star on blue', it says {found['said'].strip()!r}, "
+        f"not 2")
     with _shell("a", "a b a", "--times", "3") as found: answer()
     assert found["said"].strip() == "6", (
-        f"with --times 3 it says {found['said'].strip()!r}, not 6: options come from the arguments that have a default")
+        f"with --times 3 it says {found['said'].strip()!r}, not 6: options come from the "
+        f"arguments that have a default")
     with _shell("", "some text") as found: answer()
-    assert found["status"] == 1 and found["said"].startswith("error:") and "Traceback" not in found["said"], (
+    assert found["status"] == 1 and found["said"].startswith("error:") and "Traceback" not in found[
+        "said"], (
         "an empty word should end with exit status 1 and a line that begins with error: "
         "raise ValueError inside clear_errors()")
 
@@ -73,7 +78,10 @@ def _25_3(answer):  # a function: list of model names, list of captions, path ->
         assert file.exists(), "no file was written"
         image = np.asarray(Image.open(file).convert("RGB"), float)
     assert image.shape == (64, 96, 3), (
-        f"two models and three captions make 96 by 64 pixels, yours is {image.shape[1]} by {image.shape[0]}")
-    row = np.concatenate([np.asarray(x) for x in flowtok.load("nano", device="cpu").text_to_image(captions, seed=0)], 1)
+        f"two models and three captions make 96 by 64 pixels, yours is {image.shape[1]} by "
+        f"{image.shape[0]}")
+    row = np.concatenate([np.asarray(x) for x in flowtok.load("nano",
+        device="cpu").text_to_image(captions, seed=0)], 1)
     assert np.abs(image[:32] - row).mean() < 1 and np.abs(image[32:] - row).mean() < 1, (
-        "a row should hold the pictures of all captions, drawn by one call with seed 0, in their order")
+        "a row should hold the pictures of all captions, drawn by one call with seed 0, in their "
+        "order")

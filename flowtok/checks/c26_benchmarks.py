@@ -22,10 +22,11 @@ from ..tokenizer_loss import psnr
 def _26_1(answer):  # a whole number of captions
     apart = lambda n: interval(0.953, int(n))[0] - interval(0.941, int(n))[1]
     assert apart(1.02*answer) > 0, (
-        f"with {answer} captions each the intervals still overlap, by {-100*apart(answer):.2f} points: "
-        "their width falls with the square root of the number")
+        f"with {answer} captions each the intervals still overlap, by {-100*apart(answer):.2f} "
+        "points: their width falls with the square root of the number")
     assert apart(0.98*answer) < 0, (
-        f"{answer} are more than it takes: there the intervals are {100*apart(answer):.2f} points apart")
+        f"{answer} are more than it takes: there the intervals are {100*apart(answer):.2f} "
+        f"points apart")
 
 # %% ../../nbs/solutions/26_benchmarks_solved.ipynb #283d2fa4
 @exercise("26.2")
@@ -34,8 +35,8 @@ def _26_2(answer):  # a function: two counts -> a probability
         n, k = a + b, max(a, b)
         true = min(1.0, 2*sum(math.comb(n, i) for i in range(k, n + 1))/2**n)
         assert abs(answer(a, b) - true) < 1e-6, (
-            f"for {a} and {b} it is {true:.4f}, you say {answer(a, b):.4f}: "
-            "sum the binomial coefficients from the larger count up, over 2^n, and take both sides (at most 1)")
+            f"for {a} and {b} it is {true:.4f}, you say {answer(a, b):.4f}: sum the binomial "
+            "coefficients from the larger count up, over 2^n, and take both sides (at most 1)")
 
 # %% ../../nbs/solutions/26_benchmarks_solved.ipynb #5d40a925
 @exercise("26.3")
@@ -46,12 +47,13 @@ def _26_3(answer):  # a function: list of numbers -> (low, high)
         for values in draws.tolist():
             low, high = answer(values)
             assert low <= sum(values)/n <= high, (
-                f"the mean of {[round(v, 1) for v in values]} is not within {low:.1f} to {high:.1f}")
+                f"the mean of {[round(v, 1) for v in values]} is not from {low:.1f} to {high:.1f}")
             hits += low <= 70 <= high
         assert hits/2000 > 0.935, (
-            f"with {n} seeds your interval holds the true mean in {hits/20:.1f} % of 2,000 trials, not in 95. "
-            f"The standard deviation is itself estimated from {n} numbers (n-1 below the root), the mean is known "
-            "to its n-th part's root, and for so few 1.96 is not enough: whose distribution knows that?")
+            f"with {n} seeds your interval holds the true mean in {hits/20:.1f} % of 2,000 trials, "
+            f"not in 95. The standard deviation is itself estimated from {n} numbers (n-1 below "
+            "the root), the mean is known to its n-th part's root, and for so few 1.96 is not "
+            "enough: whose distribution knows that?")
         assert hits/2000 < 0.97, (
             f"with {n} seeds your interval holds the true mean in {hits/20:.1f} % of 2,000 trials: "
             "wider than it need be for 95 %. Is it that of the *mean*?")
@@ -61,9 +63,11 @@ def _26_3(answer):  # a function: list of numbers -> (low, high)
 def _26_4(answer):  # a function: features (n,c), features (m,c) -> a number
     class Colours(nn.Module):
         num_features = 6
-        def forward(self, x): return x.float().div(255).unfold(2, 4, 4).mean((3, 4)).flatten(1)[:, :6]
+        def forward(self, x):
+            return x.float().div(255).unfold(2, 4, 4).mean((3, 4)).flatten(1)[:, :6]
     g = generator(0, "26.4")
-    a, b = (torch.randint(lo, hi, (300, 3, 8, 8), generator=g).to(torch.uint8) for lo, hi in ((0, 256), (0, 180)))
+    a, b = (torch.randint(lo, hi, (300, 3, 8, 8), generator=g).to(torch.uint8)
+            for lo, hi in ((0, 256), (0, 180)))
     meter = fid(Colours())
     meter.update(a, real=True)
     meter.update(b, real=False)
@@ -72,7 +76,8 @@ def _26_4(answer):  # a function: features (n,c), features (m,c) -> a number
     assert abs(yours - true) < 1e-3*max(1, true), (
         f"torchmetrics has {true:.5f}, you have {yours:.5f}: "
         "the trace of the root of AB is the sum of the square roots of its eigenvalues")
-    assert abs(float(answer(Colours()(a), Colours()(a)))) < 1e-3, "a set is not at distance 0 from itself"
+    assert abs(float(answer(Colours()(a), Colours()(a)))) < 1e-3, (
+        "a set is not at distance 0 from itself")
 
 # %% ../../nbs/solutions/26_benchmarks_solved.ipynb #c30bcf44
 def _of_equals(n, c, g, repeats=8):
@@ -96,8 +101,9 @@ def _26_5(answer):  # a function: number of samples, number of features -> FID t
             f"{n} samples, {c} features: the means alone make {means:.4f}, "
             f"two samples together {true:.4f}. How far are the covariances off?")
         assert abs(mine/true - 1) < 0.15, (
-            f"{n} samples, {c} features: {true:.4f} measured, {mine:.4f} is your formula. How many means are "
-            "estimated, and how many covariances? Each is off by a variance of 1/n or 2/n, in both samples")
+            f"{n} samples, {c} features: {true:.4f} measured, {mine:.4f} is your formula. How many "
+            "means are estimated, and how many covariances? Each is off by a variance of 1/n or "
+            "2/n, in both samples")
 
 # %% ../../nbs/solutions/26_benchmarks_solved.ipynb #377740df
 class _Quarters(nn.Module):
@@ -124,7 +130,8 @@ def _26_6(answer):  # two functions: images (b,3,h,w) -> images (b,3,h,w)
         f"the first function: {first:.1f} dB are too good. "
         "PSNR compares each picture with the one that stands in its place")
     assert second > 30, (
-        f"the second function: {second:.1f} dB are too few. An error of e in every pixel is -20 log10(e) dB")
+        f"the second function: {second:.1f} dB are too few. An error of e in every pixel is -20 "
+        f"log10(e) dB")
     assert near > 0.005, (
         f"the second function: the distance of the sets is only {near:.4f}. "
         "Errors that differ from pixel to pixel cancel in a mean colour: which do not?")

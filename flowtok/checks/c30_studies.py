@@ -35,7 +35,10 @@ def _30_1(answer):  # a number
 
 # %% ../../nbs/solutions/30_studies_solved.ipynb #7b77e76f
 @exercise("30.2")
-def _30_2(answer):  # a function: standard deviation of what a seed's rows share, and of what is a row's own -> a number
+def _30_2(
+        # a function: standard deviation of what a seed's rows share, and of what is a row's own ->
+        # a number
+        answer):
     g = generator(0, "30.2")
     draw = lambda width: width*torch.randn(200_000, generator=g, dtype=torch.float64)
     for shared, own in ((2.0, 1.0), (0.0, 1.0), (0.5, 2.0)):
@@ -44,13 +47,14 @@ def _30_2(answer):  # a function: standard deviation of what a seed's rows share
         other = (draw(shared) + draw(own)) - (draw(shared) + draw(own))
         true, yours = (other.std()/same.std()).item(), float(answer(shared, own))
         assert shared or abs(yours - 1) < 0.02, (
-            f"when the rows of a seed have nothing in common pairing buys nothing: 1, not {yours:.2f}")
+            f"when the rows of a seed have nothing in common pairing buys nothing: 1, not "
+            f"{yours:.2f}")
         assert abs(yours - true**2) > 0.02*true or shared == 0, (
             "that is the ratio of the variances: intervals are as wide as standard deviations")
         assert abs(yours - true) < 0.02*true, (
-            f"shared {shared}, own {own}: drawn at random it is {'less' if yours > true else 'more'} than {yours:.2f}. "
-            "What is left of the shared part in the difference of two rows of one seed, "
-            "and what of two different seeds?")
+            f"shared {shared}, own {own}: drawn at random it is "
+            f"{'less' if yours > true else 'more'} than {yours:.2f}. What is left of the shared "
+            "part in the difference of two rows of one seed, and what of two different seeds?")
 
 # %% ../../nbs/solutions/30_studies_solved.ipynb #b5cd317d
 def _tokenizer():
@@ -73,7 +77,8 @@ def _30_3(answer):  # a function that changes an ImageTokenizer in place
     new = [[p for p in b.parameters() if id(p) not in old] for b in blocks]
     assert any(new), "nothing has been added: no block has a parameter that it did not have"
     assert all(new), (
-        f"{sum(not n for n in new)} of {len(blocks)} blocks have nothing new: encoder and decoder both have some")
+        f"{sum(not n for n in new)} of {len(blocks)} blocks have nothing new: encoder and "
+        f"decoder both have some")
     assert old <= {id(p) for p in t.parameters()}, (
         "some of the trained weights are gone: put your part beside the old one, not in its place")
     assert torch.allclose(y, before, atol=1e-5), (
@@ -88,9 +93,9 @@ def _30_3(answer):  # a function that changes an ImageTokenizer in place
             for p in (p for n in new for p in n if id(p) in reached): p -= p.grad
     stuck = sum(id(p) not in reached for n in new for p in n if p.ndim > 1)
     assert not stuck, (
-        f"{stuck} of the new matrices have no gradient, at the first step or at the second, "
-        "and stay as they are for ever. A product of two factors that are both zero has no gradient in either: "
-        "let only the last of them begin at zero")
+        f"{stuck} of the new matrices have no gradient, at the first step or at the second, and "
+        "stay as they are for ever. A product of two factors that are both zero has no gradient in "
+        "either: let only the last of them begin at zero")
     with torch.no_grad():
         assert not torch.allclose(t.decode(t.encode(x).mean), before, atol=1e-5), (
             "after two steps of gradient descent the images are still the same")
@@ -102,7 +107,8 @@ def _30_4(answer):  # a function (variant, seed, steps) -> dict with "right", im
     before = STUDIES.pop("30.4", None)
     try:
         STUDIES["30.4"] = (variants, answer)
-        with tempfile.TemporaryDirectory() as folder: rows = study("30.4", folder, (0, 1), 4, lambda row: None)
+        with tempfile.TemporaryDirectory() as folder:
+            rows = study("30.4", folder, (0, 1), 4, lambda row: None)
     finally: STUDIES.pop("30.4") if before is None else STUDIES.update({"30.4": before})
     assert all("right" in r for r in rows), "a row lacks right: return a dict with it, and pictures"
     got = {(r["name"], r["seed"]): r["right"] for r in rows}
@@ -140,11 +146,13 @@ def _30_5(answer):  # a function: rows, key -> list of names
     false = sum(map(bool, found))/len(found)
     assert false < 0.075, (
         f"of 400 studies in which nothing matters, {false:.0%} have a discovery all the same; "
-        "5 % are allowed. With 12 changes there are 12 chances to be wrong: how sure must each of them be?")
+        "5 % are allowed. With 12 changes there are 12 chances to be wrong: how sure must each "
+        "of them be?")
     for seeds, effect in ((3, 50.0), (5, 2.0), (12, -0.4)):
-        found = [sorted(answer(_study_rows(rng, 12, seeds, (effect, 0.0, -effect)), "score")) for _ in range(20)]
+        found = [sorted(answer(_study_rows(rng, 12, seeds, (effect, 0.0, -effect)), "score"))
+                 for _ in range(20)]
         missed = sum(not {"change 1", "change 3"} <= set(f) for f in found)
         assert missed < 10, (
-            f"effects of {effect:+} and {-effect:+}, own noise 0.1, {seeds} seeds: "
-            f"at least one of the two is missed in {missed} of 20 studies. "
-            "Compare seed by seed, in both directions, and divide the 5 % by no more than the number of changes")
+            f"effects of {effect:+} and {-effect:+}, own noise 0.1, {seeds} seeds: at least one of "
+            f"the two is missed in {missed} of 20 studies. Compare seed by seed, in both "
+            "directions, and divide the 5 % by no more than the number of changes")

@@ -26,7 +26,8 @@ from ..sampling import sample
 def _sizes(): return replace(preset("nano").flow, balance_width=0)
 
 def _control(wake=True):
-    "A fresh network of nano's size that is told its captions and starts at noise; `wake` opens what starts at zero."
+    """A fresh network of nano's size that is told its captions and starts at noise;
+    `wake` opens what starts at zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = Told(_sizes(), noise=True).eval()
@@ -67,15 +68,19 @@ def _31_2(answer):  # a function: number of tokens, width -> share between 0 and
         block = DiTBlock(w, 4, 4*w)
         x, flop = torch.randn(1, n, w), {}
         for name, part in dict(attn=block.attn, mlp=block.mlp).items():
-            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad(): part(x)
+            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(
+                display=False) as counter, torch.no_grad():
+                part(x)
             flop[name] = counter.get_total_flops()
-        weights = 2*n*sum(m.weight.numel() for m in block.attn.modules() if isinstance(m, nn.Linear))
+        weights = 2*n*sum(m.weight.numel() for m in block.attn.modules()
+                          if isinstance(m, nn.Linear))
         true, yours = (flop["attn"] - weights)/(flop["attn"] + flop["mlp"]), float(answer(n, w))
         assert yours < 1, f"a share is below 1, not {yours:.3g}"
         assert abs(yours - true) < 0.02*true, (
-            f"{n} tokens of width {w}: counted, the share is {'smaller' if yours > true else 'larger'} than "
-            f"{yours:.4f}. A query meets n keys, and a mean of n values comes back, w multiplications each; "
-            "the weights are four matrices of w times w, and two of w times 4w")
+            f"{n} tokens of width {w}: counted, the share is "
+            f"{'smaller' if yours > true else 'larger'} than {yours:.4f}. A query meets n keys, "
+            "and a mean of n values comes back, w multiplications each; the weights are four "
+            "matrices of w times w, and two of w times 4w")
 
 # %% ../../nbs/solutions/31_control_solved.ipynb #f068678e
 @exercise("31.3")
@@ -86,9 +91,12 @@ def _31_3(answer):  # a function: time -> number
         x, v = (1 - t)*x0 + t*x1, x1 - x0
         slope = (x*v).mean()/(x*x).mean()
         true, yours = (v - slope*x).square().mean().item(), float(answer(t))
-        side, why = "larger", "nothing tells both numbers from their one mixture: which part of x1 - x0 stays open?"
+        side, why = ("larger",
+                     "nothing tells both numbers from their one mixture: which part of x1 - x0 "
+                     "stays open?")
         if yours > true:
-            side, why = "smaller", "x_t tells something of x1 - x0: how much of its variance is explained?"
+            side, why = ("smaller",
+                         "x_t tells something of x1 - x0: how much of its variance is explained?")
         assert yours > 0 and abs(yours - true) < 0.02*true, (
             f"t={t}: the best network has a loss that is {side} than {yours:.3f}. {why}")
 
@@ -99,11 +107,14 @@ def _case():
     return _control(), torch.randn(2, 16, width, generator=g), torch.randn(2, 16, 16, generator=g)
 
 @exercise("31.4")
-def _31_4(answer):  # a function: Told, text features (b,m,k), noise (b,n,d), steps -> image tokens (b,n,d)
+def _31_4(
+        # a function: Told, text features (b,m,k), noise (b,n,d), steps -> image tokens (b,n,d)
+        answer):
     net, text, noise = _case()
     with torch.no_grad(): true = sample(net.told(text), noise, 5)
     calls = []
-    hooks = [b.cross.kv.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    hooks = [b.cross.kv.register_forward_hook(
+        lambda module, inputs, output: calls.append(len(output)))
              for b in net.dit.blocks]
     try:
         with torch.no_grad(): z = answer(net, text, noise, 5)
@@ -111,10 +122,11 @@ def _31_4(answer):  # a function: Told, text features (b,m,k), noise (b,n,d), st
         for hook in hooks: hook.remove()
     assert z.shape == true.shape, f"tokens are {tuple(true.shape)}, yours {tuple(z.shape)}"
     assert torch.allclose(z, true, atol=1e-4), (
-        f"not the tokens that sample(net.told(text), noise, 5) gives: off by {(z - true).abs().max():.3f} at most")
+        f"not the tokens that sample(net.told(text), noise, 5) gives: off by "
+        f"{(z - true).abs().max():.3f} at most")
     assert len(calls) <= len(net.dit.blocks), (
-        f"keys and values are made {len(calls)} times in 5 steps; "
-        f"{len(net.dit.blocks)} blocks need no more than one each: what do they depend on, and what not?")
+        f"keys and values are made {len(calls)} times in 5 steps; {len(net.dit.blocks)} blocks "
+        "need no more than one each: what do they depend on, and what not?")
     with torch.no_grad():
         assert torch.allclose(sample(net.told(text), noise, 5), true, atol=1e-6), (
             "the network is no longer what it was: leave it as you found it")

@@ -24,7 +24,8 @@ def _32_1(answer):  # a function: three matrices (c,c) -> (3c,c)
     x = torch.randn(5, 4, generator=generator(1, "32.1"))
     w = answer(q, k, v)
     assert w.shape == (12, 4), f"our matrix has shape (12, 4) here, yours {tuple(w.shape)}"
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip((x @ w.T).chunk(3, -1), (x @ q.T, x @ k.T, x @ v.T))), (
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip((x @ w.T).chunk(3, -1),
+                                                               (x @ q.T, x @ k.T, x @ v.T))), (
         "a token times your matrix does not give query, key and value side by side, in this order")
 
 # %% ../../nbs/solutions/32_released_solved.ipynb #ec1b8a45
@@ -34,10 +35,13 @@ def _32_2(answer):  # a function: FlowTok -> dict of tensors under the release's
     cfg = replace(preset("nano").flow, balance_width=0, reader_depth=0, text_depth=2, text_size=0.0,
                   predicts="velocity")
     model = FlowTok(cfg)
-    for p in model.parameters(): p.data.add_(0.02*torch.randn(p.shape, generator=generator(0, "32.2")))
+    for p in model.parameters():
+        p.data.add_(0.02*torch.randn(p.shape, generator=generator(0, "32.2")))
     state = answer(model)
-    missing = [n for name in dict(model.named_parameters()) for n in their_names(name, FLOW_NAMES) if n not in state]
-    assert not missing, f"{missing[0]} is missing: go through the state dict, and ask their_names for each"
+    missing = [n for name in dict(model.named_parameters()) for n in their_names(name, FLOW_NAMES)
+               if n not in state]
+    assert not missing, (
+        f"{missing[0]} is missing: go through the state dict, and ask their_names for each")
     again = load_flow(state, cfg.heads, cfg.text_heads)
     for name, p in model.named_parameters():
         assert torch.equal(p, dict(again.named_parameters())[name]), (
@@ -49,19 +53,24 @@ def _32_3(answer):  # a function: state dict -> "B", "XL" or "H"
     for name in ("B", "XL", "H"):
         state = build(preset(name))["flow"].state_dict()
         assert answer(state) == name, (
-            f"{name} is taken for {answer(state)}: look at the width of dit.embed.weight, or at the number of blocks")
+            f"{name} is taken for {answer(state)}: look at the width of dit.embed.weight, or at "
+            f"the number of blocks")
     try: said = answer(build(preset("nano"))["flow"].state_dict())
     except ValueError as e:
         assert str(preset("nano").flow.width) in str(e), (
-            f"the error should say which width was found, {preset('nano').flow.width}; it says {str(e)!r}")
+            f"the error should say which width was found, {preset('nano').flow.width}; it says "
+            f"{str(e)!r}")
     else: raise AssertionError(f"nano is none of the three, and is taken for {said}")
 
 # %% ../../nbs/solutions/32_released_solved.ipynb #86e29bde
 @exercise("32.4")
-def _32_4(answer):  # a function: FlowConfig, state dict, x (b,n,d), t, null (b,), velocities (b,n,d) -> number of heads
+def _32_4(
+        # a function: FlowConfig, state dict, x (b,n,d), t, null (b,), velocities (b,n,d) -> number
+        # of heads
+        answer):
     for heads in (3, 8):
-        cfg = replace(preset("nano").flow, width=48, depth=2, heads=heads, mlp_width=96, balance_width=0,
-                      reader_depth=0)
+        cfg = replace(preset("nano").flow, width=48, depth=2, heads=heads, mlp_width=96,
+                      balance_width=0, reader_depth=0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = FlowTok(cfg).eval()
@@ -81,7 +90,10 @@ def _32_4(answer):  # a function: FlowConfig, state dict, x (b,n,d), t, null (b,
 
 # %% ../../nbs/solutions/32_released_solved.ipynb #2e2a6631
 @exercise("32.5")
-def _32_5(answer):  # a function: velocity (x, t) -> (b,n,d), tokens z (b,n,d), steps, late in [0,1] -> tokens (b,n,d)
+def _32_5(
+        # a function: velocity (x, t) -> (b,n,d), tokens z (b,n,d), steps, late in [0,1] -> tokens
+        # (b,n,d)
+        answer):
     z, asked = torch.zeros(2, 3, 1), []
     def clock(x, t):
         asked.append(float(t[0]))
@@ -97,4 +109,5 @@ def _32_5(answer):  # a function: velocity (x, t) -> (b,n,d), tokens z (b,n,d), 
             f"for v = t the walk ends at {end:.3f}: is every step of length 1/{steps}?")
     first = answer(lambda x, t: x, z + 1, 3, 1)
     assert torch.allclose(first, torch.full_like(z, (4/3)**3)), (
-        "only the time is late: the tokens that are asked about are those at the beginning of the step")
+        "only the time is late: the tokens that are asked about are those at the beginning of "
+        "the step")

@@ -29,7 +29,8 @@ def _33_1(answer):  # a function: name of a preset, steps -> images per second
         true = 0.4*200/_image_cost(name, steps)
         assert abs(answer(name, steps) - true) < 0.01*true, (
             f"{name} with {steps} steps: an image costs {_image_cost(name, steps):.2f} TFLOP. "
-            f"How many of them fit into what the program reaches in a second? You say {answer(name, steps):.0f}")
+            f"How many of them fit into what the program reaches in a second? You say "
+            f"{answer(name, steps):.0f}")
 
 # %% ../../nbs/solutions/33_full_scale_solved.ipynb #50dd2ad6
 @lru_cache
@@ -53,13 +54,16 @@ def _held(cfg, width=64):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = DiT(replace(preset("nano").flow, width=width, depth=2, heads=2, mlp_width=4*width))
-    run = Run(model, lambda model, batch, noise, step: dict(loss=model(batch["x"], batch["t"]).square().mean()), cfg)
+    run = Run(model, lambda model, batch, noise, step: dict(loss=model(batch["x"],
+        batch["t"]).square().mean()), cfg)
     batch = dict(x=torch.ones(2, 16, 16), t=torch.ones(2))
     accumulate_gradients(run, batch, None)
     run.update()
     accumulate_gradients(run, batch, None)
-    tensors = [*model.parameters(), *(p.grad for p in model.parameters()), *run.ema.module.parameters()]
-    tensors += [v for o in run.optimizers for state in o.state.values() for v in state.values() if torch.is_tensor(v)]
+    tensors = [*model.parameters(), *(p.grad for p in model.parameters()),
+               *run.ema.module.parameters()]
+    tensors += [v for o in run.optimizers for state in o.state.values() for v in state.values()
+                if torch.is_tensor(v)]
     return model, sum(v.numel()*v.element_size() for v in tensors)
 
 @exercise("33.3")
@@ -70,8 +74,9 @@ def _33_3(answer):  # a function: model, TrainConfig -> bytes
         mine = answer(model, cfg)
         optimisers = "Muon and AdamW" if cfg.muon_lr else "AdamW"
         assert abs(mine/true - 1) < 0.01, (
-            f"with {optimisers} you count {mine/n:.1f} bytes a parameter, too {'few' if mine < true else 'many'}: "
-            "the weights, their gradients, their averaged copy, and what each optimiser remembers (notebook 22)")
+            f"with {optimisers} you count {mine/n:.1f} bytes a parameter, too "
+            f"{'few' if mine < true else 'many'}: the weights, their gradients, their averaged "
+            "copy, and what each optimiser remembers (notebook 22)")
 
 # %% ../../nbs/solutions/33_full_scale_solved.ipynb #36b44393
 @exercise("33.4")
@@ -79,26 +84,32 @@ def _33_4(answer):  # depth and width
     depth, width = answer
     f = preset("XL").flow
     count = lambda d, w: d*18*w*w
-    assert width % 64 == 0 and 20 <= depth <= 28, "the width is a multiple of 64, the depth from 20 to 28"
+    assert width % 64 == 0 and 20 <= depth <= 28, (
+        "the width is a multiple of 64, the depth from 20 to 28")
     share = count(depth, width)/count(f.depth, f.width)
     assert abs(share - 0.5) < 0.025, (
-        f"{depth} blocks of width {width} have {share:.0%} of XL's parameters ({f.depth} blocks of width {f.width})")
+        f"{depth} blocks of width {width} have {share:.0%} of XL's parameters ({f.depth} blocks "
+        f"of width {f.width})")
 
-# %% ../../nbs/solutions/33_full_scale_solved.ipynb #38151be8
+# %% ../../nbs/solutions/33_full_scale_solved.ipynb #wrp00026
 class _Look(nn.Module):
     "Cross-attention of tokens (b,n,w) to text (b,m,c)."
     def __init__(self, w, c, heads):
         super().__init__()
-        self.heads, self.q, self.kv, self.out = heads, nn.Linear(w, w), nn.Linear(c, 2*w), nn.Linear(w, w)
+        self.heads, self.q, self.kv, self.out = (heads, nn.Linear(w, w), nn.Linear(c, 2*w),
+                                                 nn.Linear(w, w))
 
     def forward(self, x, text):
-        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (self.q(x), *self.kv(text).chunk(2, -1)))
-        return self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+                   for y in (self.q(x), *self.kv(text).chunk(2, -1)))
+        return self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1,
+                                                                                      2).flatten(2))
 
 def _counted(call):
     with FlopCounterMode(display=False) as counter, torch.no_grad(): call()
     return counter.get_total_flops()/1e9
 
+# %% ../../nbs/solutions/33_full_scale_solved.ipynb #38151be8
 @exercise("33.5")
 def _33_5(answer):  # a function: FlowConfig, number of text tokens -> GFLOP
     for name, n, m in (("XL", 77, 0), ("B", 2048, 0), ("XL", 77, 77), ("B", 256, 2048)):
@@ -110,10 +121,12 @@ def _33_5(answer):  # a function: FlowConfig, number of text tokens -> GFLOP
             own = _counted(lambda: net(x, t))
             cross = f.depth*_counted(lambda: look(tokens, text)) if m else 0
         mine, true = answer(f, m), own + cross
-        where = (" Per block: query, key and value, the output of attention, two layers of the MLP; "
-                 "then what grows with the square of n.")
-        if m: where = (" The text goes through two of the four linear layers of the look, the image tokens through "
+        where = (" Per block: query, key and value, the output of attention, two layers of the "
+                 "MLP; then what grows with the square of n.")
+        if m:
+            where = (" The text goes through two of the four linear layers of the look, the "
+                     "image tokens through "
                        "the other two; then every token is compared with every word, twice.")
         assert abs(mine/true - 1) < 0.02, (
-            f"{name} with {n} tokens and {m} text tokens: you count {mine/true:.2f} times the operations. "
-            f"A multiplication and an addition are two.{where}")
+            f"{name} with {n} tokens and {m} text tokens: you count {mine/true:.2f} times the "
+            f"operations. A multiplication and an addition are two.{where}")

@@ -17,8 +17,10 @@ _GRID = list(product(("cook", "judge", "pilot"), ("man", "woman"), ("light", "da
 _SEEN = [  # what was trained on, a cell, the verdict, and why
     (_GRID[1:], _GRID[1], "seen", "it is in the training set"),
     (_GRID[1:], _GRID[0], "new", "each pair of its words was seen, the three together were not"),
-    ([c for c in _GRID if c[:2] != ("cook", "man")], _GRID[0], "unfair", "no man who cooks was ever seen"),
-    ([c for c in _GRID if c[1:] != ("man", "light")], _GRID[0], "unfair", "no man with light skin was ever seen"),
+    ([c for c in _GRID if c[:2] != ("cook", "man")], _GRID[0], "unfair",
+     "no man who cooks was ever seen"),
+    ([c for c in _GRID if c[1:] != ("man", "light")], _GRID[0], "unfair",
+     "no man with light skin was ever seen"),
     (_GRID, ("nurse", "man", "dark"), "unfair", "a word that was never seen is not a combination"),
     ([], _GRID[0], "unfair", "nothing was seen at all")]
 
@@ -30,16 +32,22 @@ def _34_1(answer):  # a function: cells that were seen, a cell -> "seen", "new" 
 
 # %% ../../nbs/solutions/34_emoji_solved.ipynb #emos0009
 @exercise("34.2")
-def _34_2(answer):  # a function: off of pictures, off of smears, a share -> threshold, share of smears let through
-    cases = (([0.1, 0.2, 0.3, 0.4], [0.35, 0.5, 0.9, 0.1], 0.75), ([0.1, 0.2, 0.3, 0.4], [0.35, 0.5, 0.9, 0.1], 0.7),
+def _34_2(
+        # a function: off of pictures, off of smears, a share -> threshold, share of smears let
+        # through
+        answer):
+    cases = (([0.1, 0.2, 0.3, 0.4], [0.35, 0.5, 0.9, 0.1], 0.75),
+             ([0.1, 0.2, 0.3, 0.4], [0.35, 0.5, 0.9, 0.1], 0.7),
              ([0.4, 0.1, 0.3, 0.2], [0.3], 1.0), ([0.2]*10, [0.2, 0.21], 0.5))
     for pictures, smears, keep in cases:
-        least = next(v for v in sorted(pictures) if sum(p <= v for p in pictures) >= keep*len(pictures))
+        least = next(v for v in sorted(pictures)
+                     if sum(p <= v for p in pictures) >= keep*len(pictures))
         through = sum(s <= least for s in smears)/len(smears)
         threshold, share = answer(list(pictures), list(smears), keep)
         assert abs(threshold - least) < 1e-9, (
             f"{keep:.0%} of {pictures} must stay: {least} is enough, you say {threshold}")
-        assert abs(share - through) < 1e-9, f"at {least}, {through:.0%} of {smears} pass, you say {share:.0%}"
+        assert abs(share - through) < 1e-9, (
+            f"at {least}, {through:.0%} of {smears} pass, you say {share:.0%}")
 
 # %% ../../nbs/solutions/34_emoji_solved.ipynb #emos0013
 @exercise("34.3")
@@ -48,10 +56,13 @@ def _34_3(answer):  # a function: drawn (n,d), training pictures (N,d), true pic
     train, true = torch.randn(50, 12, generator=g), torch.randn(20, 12, generator=g)
     copied = train[torch.randint(50, (20,), generator=g)]
     half = torch.cat([true[:10], copied[10:]]) + 0.01*torch.randn(20, 12, generator=g)
-    for name, drawn, share in (("all of them copies", copied, 0.0), ("all of them true", true + 0.01, 1.0),
+    for name, drawn, share in (("all of them copies", copied, 0.0),
+                               ("all of them true", true + 0.01, 1.0),
                                ("half of them copies", half, 0.5)):
         mine = float(answer(drawn.clone(), train.clone(), true.clone()))
         assert abs(mine - share) < 1e-6, (
-            f"{name}: {share:.0%} lie nearer to the truth than to all that was seen, you say {mine:.0%}")
+            f"{name}: {share:.0%} lie nearer to the truth than to all that was seen, you say "
+            f"{mine:.0%}")
     one = float(answer(true[:1] + 0.01, true[:1].repeat(3, 1), true[:1]))
-    assert one == 0.0, "a true picture that was seen in training shows nothing: nearer means strictly nearer"
+    assert one == 0.0, (
+        "a true picture that was seen in training shows nothing: nearer means strictly nearer")

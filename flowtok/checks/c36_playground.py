@@ -17,7 +17,8 @@ from ..pipeline import load
 from ..playground import Desk, Panel, walk
 from ..shapes import read_scene
 
-RED, BLUE = "a large red circle in the middle on white", "a large blue square in the middle on white"
+RED, BLUE = ("a large red circle in the middle on white",
+             "a large blue square in the middle on white")
 
 @lru_cache
 def _nano(): return load("nano", device="cpu")
@@ -28,7 +29,8 @@ def _far(a, b): return np.abs(np.asarray(a, float) - np.asarray(b, float)).mean(
 @exercise("36.1")
 def _36_1(answer):  # a function: Pipeline, caption, seed -> a PIL image
     for caption, seed in (("a large blue star on white", 3), (RED, 1)):
-        made, wanted = answer(_nano(), caption, seed), _nano().text_to_image([caption], steps=1, seed=seed)[0]
+        made, wanted = (answer(_nano(), caption, seed),
+                        _nano().text_to_image([caption], steps=1, seed=seed)[0])
         assert _far(made, _nano().text_to_image([caption], seed=seed)[0]) > 1e-3, (
             "that is the picture after twenty steps: a whole flow, where one step was asked for")
         assert _far(made, wanted) < 0.5, (
@@ -37,7 +39,8 @@ def _36_1(answer):  # a function: Pipeline, caption, seed -> a PIL image
 
 # %% ../../nbs/solutions/36_playground_solved.ipynb #4d2a5dc6
 def _colour(pipe, z, features):
-    "Colour that the flow of the text tokens `z` (1,n,d) ends in; None if the picture cannot be read."
+    """Colour that the flow of the text tokens `z` (1,n,d) ends in;
+    None if the picture cannot be read."""
     scene = read_scene(pipe.decode(walk(pipe, z)[-1], features)[0])
     return scene and scene.shapes[0].colour
 
@@ -50,9 +53,11 @@ def _36_2(answer):  # a function: Pipeline -> a whole number
     assert k > 1, (
         "token 0 is the start mark: "
         "is the edit made before the flow, with the noise of seed 0 for both captions?")
-    assert at(k) != "red", f"with {k} tokens of the square the picture is still red: take more of them"
+    assert at(k) != "red", (
+        f"with {k} tokens of the square the picture is still red: take more of them")
     assert all(at(n) == "red" for n in range(k)), (
-        f"fewer than {k} do it already: count up from none, and stop at the first picture that is not red")
+        f"fewer than {k} do it already: count up from none, and stop at the first picture that "
+        f"is not red")
 
 # %% ../../nbs/solutions/36_playground_solved.ipynb #8cfabb4a
 @exercise("36.3")
@@ -62,9 +67,12 @@ def _36_3(answer):  # a set of numbers of tokens
     z[:, list(answer)] = blue[:, list(answer)]
     scene = read_scene(_nano().decode(walk(_nano(), z)[-1], features)[0])
     assert scene is not None, "the judge cannot read that picture: take fewer tokens"
-    assert scene.shapes[0].colour == "red", "the colour has changed as well: which of these tokens is a word for it?"
-    assert scene.shapes[0].kind == "square", f"it is still a {scene.shapes[0].kind}: which word says what it is?"
-    assert len(answer) == 1, "fewer tokens do it: leave out those whose words are the same in both captions"
+    assert scene.shapes[0].colour == "red", (
+        "the colour has changed as well: which of these tokens is a word for it?")
+    assert scene.shapes[
+        0].kind == "square", f"it is still a {scene.shapes[0].kind}: which word says what it is?"
+    assert len(answer) == 1, (
+        "fewer tokens do it: leave out those whose words are the same in both captions")
 
 # %% ../../nbs/solutions/36_playground_solved.ipynb #5146eb25
 @exercise("36.4")
@@ -80,4 +88,5 @@ def _36_4(answer):  # a function: Desk -> Panel
         assert panel.answer["picture"].size[0] == wanted.shape[-1], (
             "the picture is the decoder's, one frame, as it is: the panel enlarges it")
         assert (to_tensor(panel.answer["picture"]) - wanted).abs().mean() < 0.01, (
-            f"at time {k/20} the picture is not what the decoder sees in the tokens after {k} of 20 steps")
+            f"at time {k/20} the picture is not what the decoder sees in the tokens after {k} of "
+            f"20 steps")

@@ -15,27 +15,35 @@ from ..exercises import exercise
 
 # %% ../../nbs/solutions/37_survival_solved.ipynb #s37c0005
 @exercise("37.1")
-def _37_1(answer):  # a function: distance of two means in units of sigma -> share of samples nearer to the other mean
+def _37_1(
+        # a function: distance of two means in units of sigma -> share of samples nearer to the
+        # other mean
+        answer):
     for d in (0.5, 2.0, 6.0):
         true = 0.5*math.erfc(d/2/2**0.5)
         assert abs(answer(d) - true) < 0.02*true, (
-            f"at {d} sigma the share is {true:.4g}, you say {answer(d):.4g}: only the step along the line between "
-            "the means counts, and the border lies half way")
+            f"at {d} sigma the share is {true:.4g}, you say {answer(d):.4g}: only the step along "
+            "the line between the means counts, and the border lies half way")
 
 # %% ../../nbs/solutions/37_survival_solved.ipynb #s37c0009
 @exercise("37.2")
-def _37_2(answer):  # a function: means (n,d) of two captions, one sigma, a time -> distance in units of the noise
+def _37_2(
+        # a function: means (n,d) of two captions, one sigma, a time -> distance in units of the
+        # noise
+        answer):
     g = generator(0, "37.2")
     a, b = torch.randn(2, 16, 16, generator=g)
     for sigma, t in ((1.0, 0.0), (0.5, 0.3), (1.0, 0.9)):
         true = ((a - b).norm()/sigma).item()
         assert abs(float(answer(a, b, sigma, t)) - true) < 1e-3*true, (
-            f"at t = {t} with sigma {sigma} the middles of the two clouds of states lie {(1 - t)*true*sigma:.2f} apart "
-            f"and the noise there is {(1 - t)*sigma:.2f}")
+            f"at t = {t} with sigma {sigma} the middles of the two clouds of states lie "
+            f"{(1 - t)*true*sigma:.2f} apart and the noise there is {(1 - t)*sigma:.2f}")
 
 # %% ../../nbs/solutions/37_survival_solved.ipynb #s37c0013
 @exercise("37.3")
-def _37_3(answer):  # a function: a state (n,d), t, means (p,n,d), one sigma, ends (p,n,d) -> weights (p,)
+def _37_3(
+        # a function: a state (n,d), t, means (p,n,d), one sigma, ends (p,n,d) -> weights (p,)
+        answer):
     g = generator(0, "37.3")
     means, ends = torch.randn(2, 5, 4, 2, generator=g)
     for t in (0.0, 0.4, 0.8):

@@ -17,12 +17,13 @@ def _38_1(answer):  # a function: share of the time, factor -> factor of the ste
         true = 1/(1 - a + a/k)
         mine = answer(a, k)
         assert abs(mine - true) < 1e-6*true, (
-            f"a share of {a:g} made {k:g} times as fast: a step then takes {1 - a + a/k:.3f} of what it took. "
-            f"How many of those fit into one of the old? You say {mine:.3f}")
+            f"a share of {a:g} made {k:g} times as fast: a step then takes {1 - a + a/k:.3f} of "
+            f"what it took. How many of those fit into one of the old? You say {mine:.3f}")
 
 # %% ../../nbs/solutions/38_speedrun_solved.ipynb #spds0009
 def _rows(entry, minutes, mix, seeds=(0, 1, 2), spread=0.6):
-    return [dict(entry=entry, seed=s, minutes=m, mix=x, spread=spread) for s, m, x in zip(seeds, minutes, mix)]
+    return [dict(entry=entry, seed=s, minutes=m, mix=x, spread=spread)
+            for s, m, x in zip(seeds, minutes, mix)]
 
 _RACES = [
     ("b", "the winner has the fastest slowest seed, not the fastest mean",
@@ -30,7 +31,8 @@ _RACES = [
     ("a", "a mean above the bar hides a seed below it",
      _rows("b", (5, 5, 5), (0.99, 0.99, 0.89)) + _rows("a", (20, 21, 22), (0.90, 0.90, 0.90))),
     ("a", "the same seed three times is one seed",
-     _rows("b", (5, 5, 5), (0.99, 0.99, 0.99), seeds=(1, 1, 1)) + _rows("a", (20, 21, 22), (0.9, 0.9, 0.9))),
+     _rows("b", (5, 5, 5), (0.99, 0.99, 0.99), seeds=(1, 1, 1)) + _rows("a", (20, 21, 22),
+                                                                        (0.9, 0.9, 0.9))),
     ("a", "two seeds are no claim",
      _rows("b", (5, 5), (0.99, 0.99), seeds=(0, 1)) + _rows("a", (20, 21, 22), (0.9, 0.9, 0.9))),
     (None, "minutes are a bar as well", _rows("a", (20, 21, 26), (0.95, 0.95, 0.95))),
@@ -46,15 +48,17 @@ def _38_2(answer):  # a function: rows, target, names of what must not be exceed
     flipped = [r | dict(error=0.1 if r["entry"] == "a" else 0.3)
                for r in _rows("a", (9, 9, 9), (0.95,)*3) + _rows("b", (8, 8, 8), (0.95,)*3)]
     mine = answer(flipped, target | dict(error=0.2), at_most | {"error"})
-    assert mine == "a", f"you name {mine!r}: bars come from target, and at_most says which of them are upper ones"
+    assert mine == "a", (
+        f"you name {mine!r}: bars come from target, and at_most says which of them are upper ones")
 
 # %% ../../nbs/solutions/38_speedrun_solved.ipynb #spds0013
 @exercise("38.3")
 def _38_3(answer):  # a function: mean, std over seeds, captions, bar -> probability
-    for mean, std, n, bar in ((0.90, 0.01, 1000, 0.90), (0.92, 0.01, 1000, 0.90), (0.92, 0.0, 100, 0.90),
+    for mean, std, n, bar in ((0.90, 0.01, 1000, 0.90), (0.92, 0.01, 1000, 0.90),
+                              (0.92, 0.0, 100, 0.90),
                               (0.91, 0.02, 10_000, 0.90)):
         true = (1 - NormalDist(mean, (std**2 + mean*(1 - mean)/n)**0.5).cdf(bar))**3
         mine = answer(mean, std, n, bar)
         assert abs(mine - true) < 0.02, (
-            f"mean {mean}, std {std}, {n} captions, bar {bar}: you say {mine:.3f}. "
-            "The judged share scatters by the training and by the captions; and three seeds must all be above")
+            f"mean {mean}, std {std}, {n} captions, bar {bar}: you say {mine:.3f}. The judged "
+            "share scatters by the training and by the captions; and three seeds must all be above")

@@ -35,8 +35,8 @@ from ..training import TrainConfig, fit
 # %% ../../nbs/31_control.ipynb #25fda13a
 class Told(FlowTok):
     """A FlowTok whose blocks look at the features of the caption itself, and not at what was read.
-    With `noise` it starts at a standard normal, and not at the caption; otherwise the mean of the caption's source
-    is taken out of what the blocks see, as nano does, unless it is `left_in`."""
+    With `noise` it starts at a standard normal, and not at the caption; otherwise the mean of the
+    caption's source is taken out of what the blocks see, as nano does, unless it is `left_in`."""
     def __init__(self, cfg: FlowConfig, noise: bool = False, left_in: bool = False):
         super().__init__(replace(cfg, reader_depth=0))
         self.dit, self.noise, self.left_in = DiT(cfg, looks=True), noise, left_in
@@ -49,7 +49,8 @@ class Told(FlowTok):
         return DiagonalGaussian(zero, zero)
 
     def told(self, text):  # features (b,m,k)
-        "The velocity `(x, t, null) -> (b,n,d)` for these captions; `x` may hold several sets of them."
+        """The velocity `(x, t, null) -> (b,n,d)` for these captions;
+        `x` may hold several sets of them."""
         mean = self.project(text).mean
         def velocity(x, t, null=None):
             sets, left = len(x)//len(text), (1 - t).repeat_interleave(len(x)//len(t))[:, None, None]
@@ -84,7 +85,8 @@ class GridTokenizer(KeepsStatistics):
         super().__init__()
         wide = width*3//2
         self.down = nn.Sequential(nn.Conv2d(3, width, 4, 2, 1), Added(_residual(width)),
-                                  nn.Conv2d(width, wide, 4, 2, 1), Added(_residual(wide)), nn.Conv2d(wide, 2*d, 1))
+                                  nn.Conv2d(width, wide, 4, 2, 1), Added(_residual(wide)),
+                                  nn.Conv2d(wide, 2*d, 1))
         self.up = nn.Sequential(nn.Conv2d(d, wide, 1), Added(_residual(wide)),
                                 nn.ConvTranspose2d(wide, width, 4, 2, 1), Added(_residual(width)),
                                 nn.ConvTranspose2d(width, 3, 4, 2, 1))
@@ -101,7 +103,7 @@ class GridTokenizer(KeepsStatistics):
 
     def denormalize(self, z): return z*self.latent_std + self.latent_mean
 
-# %% ../../nbs/31_control.ipynb #fe98b88d
+# %% ../../nbs/31_control.ipynb #wrp00017
 METHODS = {"text is the source, and read": dict(steps=1000),
            "text is the source, and told": dict(told=True, steps=1120),
            "text is the source, told, left in": dict(told=True, left_in=True, steps=1120),
@@ -115,14 +117,18 @@ def train_grid(images: Images, steps: int, seed: int = 0) -> GridTokenizer:
     model, order = GridTokenizer(), Shuffled(len(images.data), 32, seed)
     cfg = TrainConfig(steps, 32, 1e-3, betas=(0.9, 0.95), warmup=min(100, steps//10), ema=0.99)
     weights = preset("nano").tokenizer_loss
-    def loss(model, batch, noise, step): return tokenizer_loss(model, batch["images"], weights, generator=noise)
-    model, _ = fit(model, loss, lambda step: dict(images=images(order(step))), cfg, seed=seed, progress=False)
+    def loss(model, batch, noise, step):
+        return tokenizer_loss(model, batch["images"], weights, generator=noise)
+    model, _ = fit(model, loss, lambda step: dict(images=images(order(step))), cfg, seed=seed,
+                   progress=False)
     with torch.no_grad():
-        mean = torch.cat([model.encode(images(i)).mean for i in torch.arange(min(2000, len(images.data))).split(500)])
+        mean = torch.cat([model.encode(images(i)).mean
+                          for i in torch.arange(min(2000, len(images.data))).split(500)])
     model.latent_mean.copy_(mean.mean(0))
     model.latent_std.copy_((mean - mean.mean(0)).std((0, 1)).clamp(min=1e-3))
     return model.requires_grad_(False).eval()
 
+# %% ../../nbs/31_control.ipynb #fe98b88d
 @lru_cache(maxsize=2)
 def encoded_shapes(grid: bool = False, n: int = 20_000, tokenizer_steps: int = 4500) -> tuple:
     "The bundled pipeline, a tokenizer, and the latent cache it makes of `n` drawings."
@@ -133,10 +139,13 @@ def encoded_shapes(grid: bool = False, n: int = 20_000, tokenizer_steps: int = 4
 
 @lru_cache(maxsize=1)
 def encoded_emoji() -> tuple:
-    "The bundled pipeline of emoji, its tokenizer, and the latent cache it makes of the pictures it was trained on."
+    """The bundled pipeline of emoji, its tokenizer, and the latent cache it makes of the pictures
+    it was trained on."""
     pipe = load("emoji", device="cpu").float()
-    images = Images(EmojiWorld(size=pipe.preset.tokenizer.image_size, progress=False), progress=False)
-    return pipe, pipe.image_tokenizer, recipes.encode_latents(pipe, images, progress=False, statistics=False)
+    images = Images(EmojiWorld(size=pipe.preset.tokenizer.image_size, progress=False),
+                    progress=False)
+    return (pipe, pipe.image_tokenizer, recipes.encode_latents(pipe, images, progress=False,
+                                                               statistics=False))
 
 # %% ../../nbs/31_control.ipynb #1caeeb78
 class TrainedModel:
@@ -144,13 +153,15 @@ class TrainedModel:
     def __init__(self, pipe: Pipeline): self.pipe = pipe.eval()
 
     @torch.no_grad()
-    def images(self, captions: list[str], steps: int | None = None, seed: int = 0, guidance: float | None = None,
-               batch: int = 256, eta: float | None = None) -> torch.Tensor:  # of `renewing`; None: the preset's
+    def images(self, captions: list[str], steps: int | None = None, seed: int = 0,
+               guidance: float | None = None, batch: int = 256,
+               eta: float | None = None) -> torch.Tensor:  # of `renewing`; None: the preset's
         pipe, tokenizer, p = self.pipe, self.pipe.image_tokenizer, self.pipe.preset
         steps = p.draw_steps if steps is None else steps
         text = pipe.text_encoder(pipe.text_encoder.tokenize(captions))
         shape, places, done = tokenizer.latent_mean.shape, range(len(captions)), []
-        noise = torch.stack([normal((steps + 1, *shape), generator(seed, "source", i)) for i in places])
+        noise = torch.stack([normal((steps + 1, *shape), generator(seed, "source", i))
+                             for i in places])
         for features, fresh in zip(text.split(batch), noise.transpose(0, 1).split(batch, 1)):
             q = pipe.flow.project(features)
             told = isinstance(pipe.flow, Told)
@@ -158,8 +169,8 @@ class TrainedModel:
             source = (lambda x, t: q) if told else pipe.flow.source
             knows = told or pipe.flow.reader
             renew = renewing(source, fresh[1:], p.eta if eta is None else eta) if knows else None
-            z = sample(velocity, q.mean + q.std*fresh[0], steps, p.guidance if guidance is None else guidance,
-                       renew=renew)
+            z = sample(velocity, q.mean + q.std*fresh[0], steps, p.guidance if guidance is None
+                       else guidance, renew=renew)
             done.append(tokenizer.decode(tokenizer.denormalize(z)).clamp(0, 1))
         return torch.cat(done)
 
@@ -169,21 +180,24 @@ def fresh_method(method: dict,  # an entry of `METHODS`
                  n: int = 20_000, tokenizer_steps: int = 4500,  # of `encoded_shapes`
                  emoji: bool = False) -> tuple[Pipeline, LatentCache]:  # in place of shapes
     "A pipeline that draws this way, not yet trained, and what it is to be trained on."
-    found = encoded_emoji() if emoji else encoded_shapes(method.get("grid", False), n, tokenizer_steps)
+    found = (encoded_emoji() if emoji else encoded_shapes(method.get("grid", False), n,
+                                                          tokenizer_steps))
     source, tokenizer, cache = found
     p, (cells, numbers) = source.preset if emoji else preset("nano"), cache.mean.shape[1:]
     noise = method.get("noise", False)
     reads = not (method.get("told") or method.get("blind"))
     flow = replace(p.flow, balance_width=0, reader_depth=p.flow.reader_depth if reads else 0)
     p = replace(p, direction="t2i", flow=flow, tokenizer=source.preset.tokenizer,
-                flow_loss=replace(p.flow_loss, align_weight=0.0 if noise else p.flow_loss.align_weight),
+                flow_loss=replace(p.flow_loss, align_weight=0.0 if noise
+                                  else p.flow_loss.align_weight),
                 train_flow=shorten(p.train_flow, method["steps"] if steps is None else steps))
     p = changed(p, method.get("change", {}))
     seed_all(seed)
     pipe = Pipeline(asdict(p), source.text_encoder.vocabulary)
     pipe.image_tokenizer = tokenizer
     if method.get("told"):
-        pipe.flow = Told(replace(p.flow, n_tokens=cells, latent_dim=numbers), noise, method.get("left_in", False))
+        pipe.flow = Told(replace(p.flow, n_tokens=cells, latent_dim=numbers), noise,
+                         method.get("left_in", False))
     return pipe, cache
 
 def train_method(method: dict,  # an entry of `METHODS`
@@ -197,8 +211,8 @@ def train_method(method: dict,  # an entry of `METHODS`
     return TrainedModel(pipe), log
 
 # %% ../../nbs/31_control.ipynb #ctl00006
-def control_row(variant: dict, seed: int, steps: int = 3000, samples: int = 400, few: int = 64, n: int = 20_000,
-                tokenizer_steps: int = 4500) -> tuple[dict, torch.Tensor]:
+def control_row(variant: dict, seed: int, steps: int = 3000, samples: int = 400, few: int = 64,
+                n: int = 20_000, tokenizer_steps: int = 4500) -> tuple[dict, torch.Tensor]:
     """Train one method; returns its numbers, and eight pictures.
     `steps` are those of the first method, the others have their share."""
     model, log = train_method(variant, seed, round(steps*variant["steps"]/1000), n, tokenizer_steps)
@@ -217,22 +231,29 @@ def control_row(variant: dict, seed: int, steps: int = 3000, samples: int = 400,
 # %% ../../nbs/31_control.ipynb #ctl0emo1
 EMOJI = {"text is the source, and read": dict(steps=1000),
          "noise, and told": dict(told=True, noise=True, steps=1150),
-         "times of nano": dict(steps=1000, change={"flow_loss.time_mean": -0.25, "flow_loss.time_zero": 0.05}),
+         "times of nano": dict(steps=1000,
+                               change={"flow_loss.time_mean": -0.25, "flow_loss.time_zero": 0.05}),
          "no easy captions": dict(steps=1000, change={"train_flow.easy": 0.0}),
-         "neither": dict(steps=1000, change={"flow_loss.time_mean": -0.25, "flow_loss.time_zero": 0.05,
+         "neither": dict(steps=1000,
+                         change={"flow_loss.time_mean": -0.25, "flow_loss.time_zero": 0.05,
                                              "train_flow.easy": 0.0})}
 
-def emoji_row(variant: dict, seed: int, steps: int = 6000, samples: int = 500) -> tuple[dict, torch.Tensor]:
-    """Train one method on emoji (notebook 34), with the bundled tokenizer of `flowtok.load("emoji")`; returns the
-    shares that its judge gives, of seen pictures and held-out cells in each wording, and eight pictures of cells.
-    `steps` are those of the first method, the others have their share."""
+def emoji_row(variant: dict, seed: int, steps: int = 6000,
+              samples: int = 500) -> tuple[dict, torch.Tensor]:
+    """Train one method on emoji (notebook 34), with the bundled tokenizer of
+    `flowtok.load("emoji")`; returns the shares that its judge gives, of seen pictures and held-out
+    cells in each wording, and eight pictures of cells. `steps` are those of the first method, the
+    others have their share."""
     model, log = train_method(variant, seed, round(steps*variant["steps"]/1000), emoji=True)
     size = model.pipe.preset.tokenizer.image_size
     judge = Judge(EmojiWorld(size=size, split=None, without=(), progress=False))
     worlds = {s: EmojiWorld(size=size, split=s, progress=False) for s in SPLITS[:2]}
-    sets = {f"{s} {k + 1}": asked(world, samples, k) for s, world in worlds.items() for k in range(WORDINGS)}
+    sets = {f"{s} {k + 1}": asked(world, samples, k) for s, world in worlds.items()
+            for k in range(WORDINGS)}
     drawn = {name: judge_drawings(model, judge, texts) for name, texts in sets.items()}
     row = {name: round(found["right"], 4) for name, found in drawn.items()}
-    row |= {f"cells 1: {k}": round(v, 4) for k, v in drawn["cells 1"].items() if k not in ("n", "right")}
+    row |= {f"cells 1: {k}": round(v, 4) for k, v in drawn["cells 1"].items() if k not in ("n",
+                                                                                           "right")}
     parameters = sum(q.numel() for q in model.pipe.flow.parameters())
-    return (row | dict(parameters=parameters, training_seconds=log[-1]["seconds"]), model.images(sets["cells 1"][:8]))
+    return (row | dict(parameters=parameters, training_seconds=log[-1]["seconds"]),
+            model.images(sets["cells 1"][:8]))

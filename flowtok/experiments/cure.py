@@ -44,7 +44,8 @@ def noisy(size: float):
     "A path with noise on the way."
     def path(p: Pairs):
         at, x = p.t[:, None, None], interpolate(p.source, p.target, p.t)
-        return aimed(p, x + size*at*(1 - at)*randn(*x.shape, generator=p.generator, device=x.device))
+        return aimed(p, x + size*at*(1 - at)*randn(*x.shape, generator=p.generator,
+                                                   device=x.device))
     return path
 
 # %% ../../nbs/37_cure.ipynb #cur00017
@@ -75,7 +76,8 @@ def to_image(weight: float):
 
 # %% ../../nbs/37_cure.ipynb #cur00013
 class PassingBy(DiT):
-    "A velocity network that corrects the best linear guess at the end of the path (Karras et al. 2022)."
+    """A velocity network that corrects the best linear guess at the end of the path (Karras et al.
+    2022)."""
     def __init__(self, cfg: FlowConfig, sigma: float = 0.97):  # of the source
         super().__init__(replace(cfg, predicts="velocity"), looks=True)
         self.sigma = sigma
@@ -95,7 +97,8 @@ def let_pass(flow: FlowTok):
 
 
 # %% ../../nbs/37_cure.ipynb #cur00009
-BEFORE = {"flow.reader_depth": 0, "flow.text_depth": 2, "flow.text_size": 0.0, "flow_loss.kl": "release",
+BEFORE = {"flow.reader_depth": 0, "flow.text_depth": 2, "flow.text_size": 0.0,
+          "flow_loss.kl": "release",
           "flow_loss.time_mean": -0.8, "flow_loss.time_zero": 0.25, "train_flow.shortest": 0.0,
           "train_flow.repeats": False}  # the recipe before the network could read
 

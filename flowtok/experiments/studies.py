@@ -66,10 +66,12 @@ def plain_mlp(tokenizer):
 
 # %% ../../nbs/30_studies.ipynb #std00011
 class Crops:
-    "Square pieces of the photograph that matplotlib ships: from its left two thirds, or `held_out` from the rest."
+    """Square pieces of the photograph that matplotlib ships:
+    from its left two thirds, or `held_out` from the rest."""
     def __init__(self, n: int = 2000, size: int = 32, held_out: bool = False, seed: int = 0):
         from matplotlib.cbook import get_sample_data
-        with get_sample_data("grace_hopper.jpg") as file: self.photo = Image.open(file).convert("RGB")
+        with get_sample_data("grace_hopper.jpg") as file:
+            self.photo = Image.open(file).convert("RGB")
         self.n, self.size, (w, h), cut = n, size, self.photo.size, 2*self.photo.width//3
         low, high = (cut, w) if held_out else (0, cut)
         rng = np.random.default_rng(seed)
@@ -86,7 +88,8 @@ class Crops:
         return ["a photograph"]
 
     def __getitem__(self, i):
-        piece = self.photo.crop(self.boxes[i]).resize((self.size, self.size), Image.Resampling.LANCZOS)
+        piece = self.photo.crop(self.boxes[i]).resize((self.size, self.size),
+                                                      Image.Resampling.LANCZOS)
         return dict(image=to_tensor(piece), texts=self.texts(i))
 
 # %% ../../nbs/30_studies.ipynb #std00014
@@ -118,7 +121,9 @@ TOKENIZER = {
 def _pictures(name):
     "Pictures to learn from, and pictures to measure on."
     if name == "crops": data, fresh = Crops(), Crops(200, held_out=True)
-    else: data, fresh = open_data("shapes", 32, n=10_000), Shapes(200, seed=1000, captions=1, detail="full")
+    else:
+        data, fresh = (open_data("shapes", 32, n=10_000),
+                       Shapes(200, seed=1000, captions=1, detail="full"))
     return Images(data, progress=False), torch.stack([fresh[i]["image"] for i in range(200)])
 
 def tokenizer_row(variant: dict, seed: int, steps: int = 700) -> tuple[dict, torch.Tensor]:
@@ -150,8 +155,10 @@ FLOW = {
     "KL 0": dict(change={"flow_loss.kl_weight": 0.0}),
     "KL 0.1": dict(change={"flow_loss.kl_weight": 0.1}),
     "KL plain": dict(change={"flow_loss.kl": "plain"}),
-    "times: uniform (paper)": dict(change={"flow_loss.times": "uniform", "flow_loss.time_zero": 0.0}),
-    "times: logit-normal (release)": dict(change={"flow_loss.time_mean": 0.0, "flow_loss.time_zero": 0.0}),
+    "times: uniform (paper)": dict(change={"flow_loss.times": "uniform",
+                                           "flow_loss.time_zero": 0.0}),
+    "times: logit-normal (release)": dict(change={"flow_loss.time_mean": 0.0,
+                                                  "flow_loss.time_zero": 0.0}),
     "no easy start": dict(change={"train_flow.easy": 0.0}),
     "every sample as loud": dict(change={"flow.balance_width": 0})}
 
@@ -167,11 +174,13 @@ def _encoded(n=20_000):
 OF_A_FLOW = ("change", "parts", "edit", "length")  # what an idea about the flow may name
 
 def trained_flow(variant: dict, seed: int, steps: int,
-                 watch=None) -> Pipeline:  # called as f(step, pipeline) at ten points of the training
+                 # called as f(step, pipeline) at ten points of the training
+                 watch=None) -> Pipeline:
     "The bundled model with another flow, trained for so many steps: a Pipeline."
     _check_idea(variant)
     source, cache = _encoded()
-    p = changed(replace(preset("nano"), direction="t2i", tokenizer=source.preset.tokenizer), variant.get("change", {}))
+    p = changed(replace(preset("nano"), direction="t2i", tokenizer=source.preset.tokenizer),
+                variant.get("change", {}))
     p = replace(p, train_flow=shorten(p.train_flow, max(1, int(steps*variant.get("length", 1)))))
     seed_all(seed)
     pipe = Pipeline(asdict(p), source.text_encoder.vocabulary)
@@ -181,14 +190,18 @@ def trained_flow(variant: dict, seed: int, steps: int,
         before, pipe.flow = pipe.flow, flow.eval()
         try: watch(step, pipe)
         finally: pipe.flow = before
-    recipes.train_text_to_image(pipe, cache, seed=seed, parts=variant.get("parts", FlowParts()), progress=False,
-                                save_every=max(1, p.train_flow.steps//10), callbacks=[look] if watch else [])
+    recipes.train_text_to_image(pipe, cache, seed=seed, parts=variant.get("parts", FlowParts()),
+                                progress=False,
+                                save_every=max(1, p.train_flow.steps//10), callbacks=[look] if watch
+                                else [])
     return pipe.eval()
 
 # %% ../../nbs/30_studies.ipynb #std0flow
 FIRST_RECIPE = {  # of nano, which the rows of `FLOW` change
-    "text.depth": 2, "flow.predicts": "velocity", "flow.reader_depth": 0, "flow.text_depth": 2, "flow.text_size": 0.0,
-    "flow_loss.references": 0, "flow_loss.kl": "release", "flow_loss.time_mean": -0.8, "flow_loss.time_zero": 0.25,
+    "text.depth": 2, "flow.predicts": "velocity", "flow.reader_depth": 0, "flow.text_depth": 2,
+    "flow.text_size": 0.0,
+    "flow_loss.references": 0, "flow_loss.kl": "release", "flow_loss.time_mean": -0.8,
+    "flow_loss.time_zero": 0.25,
     "train_flow.batch": 32, "train_flow.easy": 0.4, "train_flow.easy_later": 0.5,
     "train_flow.shortest": 0.0, "train_flow.repeats": False}
 
@@ -196,7 +209,8 @@ def flow_row(variant: dict, seed: int, steps: int = 1000) -> tuple[dict, torch.T
     "Train one flow; returns its numbers, and eight pictures of one caption each."
     variant = variant | dict(change=FIRST_RECIPE | variant.get("change", {}))
     pipe, captions = trained_flow(variant, seed, steps), caption_set("seen", 200)
-    shares = [d for c in FREE_CAPTIONS[:5] for d in freedom(pipe.images([c]*64, seed=1), c)["total_variation"].values()]
+    shares = [d for c in FREE_CAPTIONS[:5] for d in freedom(pipe.images([c]*64, seed=1),
+                                                            c)["total_variation"].values()]
     vague = caption_set("mix", 200)
     row = dict(right=accuracy(pipe.images(captions), captions)["right"],
                mix=accuracy(pipe.images(vague), vague)["right"],
@@ -213,15 +227,19 @@ def wishes(pipe: Pipeline, guidance: float, n: int = 400, few: int = 128, seed: 
              for name, texts in sets.items()}
     one = accuracy(pipe.images(sets["seen"], 1, guidance, seed), sets["seen"])["right"]
     free = [d for c in FREE_CAPTIONS
-            for d in freedom(pipe.images([c]*few, guidance=guidance, seed=seed), c)["total_variation"].values()]
+            for d in freedom(pipe.images([c]*few, guidance=guidance, seed=seed),
+                             c)["total_variation"].values()]
     return right | dict(one_step=one, free=round(float(np.mean(free)), 3), worst=max(free),
-                        spread=spread_report(pipe, few//4, seed, guidance=guidance)["share_of_real"])
+                        spread=spread_report(pipe, few//4, seed,
+                                             guidance=guidance)["share_of_real"])
 
 # %% ../../nbs/30_studies.ipynb #std0cur1
 class Watched:
-    "What a flow reaches at ten points of its training, and the CPU seconds of the training up to there."
+    """What a flow reaches at ten points of its training, and the CPU seconds of the training up to
+    there."""
     def __init__(self, guidance: float, n: int = 100):  # captions of each kind
-        self.guidance, self.sets = guidance, {name: caption_set(name, n, 1004) for name in ("seen", "mix")}
+        self.guidance, self.sets = guidance, {name: caption_set(name, n, 1004)
+                                              for name in ("seen", "mix")}
         self.points, self.away, self.begun = [], 0.0, time.process_time()
 
     def seconds(self) -> float:
@@ -230,7 +248,8 @@ class Watched:
 
     def __call__(self, step, pipe):
         began, point = time.process_time(), dict(step=step, cpu_seconds=self.seconds())
-        right = {k: accuracy(pipe.images(c, guidance=self.guidance), c)["right"] for k, c in self.sets.items()}
+        right = {k: accuracy(pipe.images(c, guidance=self.guidance), c)["right"]
+                 for k, c in self.sets.items()}
         self.points.append(point | right)
         self.away += time.process_time() - began
 
@@ -250,20 +269,23 @@ def steps_in(seconds: float, variant: dict, seed: int = 0) -> int:
 def _without_length(variant): return {k: v for k, v in variant.items() if k != "length"}
 
 def bench_row(variant: dict, seed: int, steps: int = 3000, seconds: float | None = None,
-              n: int = 400, few: int = 128, watched: int = 100,  # captions at the end, of each open one, on the way
+              n: int = 400, few: int = 128,
+              watched: int = 100,  # captions at the end, of each open one, on the way
               guidance: float = 1.5) -> tuple[dict, torch.Tensor]:
-    """Train one flow for so many steps, or CPU `seconds`; returns its learning curve, what it reaches (`wishes`), the
-    CPU seconds of the training, and eight pictures."""
+    """Train one flow for so many steps, or CPU `seconds`; returns its learning curve, what it
+    reaches (`wishes`), the CPU seconds of the training, and eight pictures."""
     if seconds: steps, variant = steps_in(seconds, variant, seed), _without_length(variant)
     _encoded()  # once, and not part of a training
     curve = Watched(guidance, watched)
     pipe = trained_flow(variant, seed, steps, curve)
     row = dict(steps=curve.points[-1]["step"], training_s=curve.points[-1]["cpu_seconds"])
-    row |= wishes(pipe, guidance, n, few) | source_width(pipe, caption_set("seen", 200)) | dict(curve=curve.points)
+    row |= wishes(pipe, guidance, n,
+                  few) | source_width(pipe, caption_set("seen", 200)) | dict(curve=curve.points)
     return row, pipe.images(caption_set("mix", 8, 1004))
 
 # %% ../../nbs/30_studies.ipynb #std00018
-STUDIES = dict(tokenizer=(TOKENIZER, tokenizer_row), flow=(FLOW, flow_row), control=(METHODS, control_row),
+STUDIES = dict(tokenizer=(TOKENIZER, tokenizer_row), flow=(FLOW, flow_row),
+               control=(METHODS, control_row),
                cure=(CURE, partial(bench_row, steps=1500)), emoji=(EMOJI, emoji_row))
 
 def read_study(file: str | Path) -> dict:
@@ -272,18 +294,22 @@ def read_study(file: str | Path) -> dict:
 
 # %% ../../nbs/30_studies.ipynb #std0read
 def read_ideas(file: str | Path) -> tuple:
-    """The ideas of a Python file, and the function that makes a row of each: `IDEAS`, a dict of names, each with a
-    dict of what it changes (`OF_A_FLOW`), and `row`, where the file has one, or `bench_row`. What cannot be trained
-    is a ValueError."""
+    """The ideas of a Python file, and the function that makes a row of each: `IDEAS`, a dict of
+    names, each with a dict of what it changes (`OF_A_FLOW`), and `row`, where the file has one, or
+    `bench_row`. What cannot be trained is a ValueError."""
     file = Path(file)
-    if not file.exists(): raise ValueError(f"no file {file}: give the name of a study or of a file of ideas")
-    if file.stem in STUDIES: raise ValueError(f"{file.stem} is the name of a study: give {file.name} another one")
+    if not file.exists():
+        raise ValueError(f"no file {file}: give the name of a study or of a file of ideas")
+    if file.stem in STUDIES:
+        raise ValueError(f"{file.stem} is the name of a study: give {file.name} another one")
     sys.path.insert(0, str(file.parent))  # for what it imports from files beside it
     try: found = runpy.run_path(str(file))
     finally: sys.path.remove(str(file.parent))
     ideas = found.get("IDEAS")
-    if not isinstance(ideas, dict) or not ideas or not all(isinstance(v, dict) for v in ideas.values()):
-        raise ValueError(f"{file} has no ideas: write IDEAS = {{'as it is': {{}}, 'a name': dict(change=...)}}")
+    if not isinstance(ideas, dict) or not ideas or not all(isinstance(v, dict)
+                                                           for v in ideas.values()):
+        raise ValueError(f"{file} has no ideas: write IDEAS = {{'as it is': {{}}, 'a name': "
+                         f"dict(change=...)}}")
     if "row" in found: return ideas, found["row"]
     for name, idea in ideas.items():
         try: _check_idea(idea)
@@ -293,7 +319,8 @@ def read_ideas(file: str | Path) -> tuple:
 def _check_idea(idea):
     "Refuse an idea about the flow that cannot be trained, before anything is."
     if strange := set(idea) - set(OF_A_FLOW):
-        raise ValueError(f"an idea about the flow names {', '.join(OF_A_FLOW)}, not {', '.join(sorted(strange))}")
+        raise ValueError(f"an idea about the flow names {', '.join(OF_A_FLOW)}, not "
+                         f"{', '.join(sorted(strange))}")
     p, parts = changed(preset("nano"), idea.get("change", {})), idea.get("parts", FlowParts())
     if not isinstance(parts, FlowParts): raise ValueError("`parts` is a FlowParts(...)")
     if p.flow_loss.references and parts.couple is not own_image and parts.path is straight:
@@ -323,18 +350,23 @@ def _planned(name, steps, seconds):
     is_file = str(name).endswith(".py")
     if is_file: (variants, run), stem = read_ideas(name), Path(name).stem
     elif name in STUDIES: (variants, run), stem = STUDIES[name], name
-    else: raise ValueError(f"unknown study {name!r}: choose one of {', '.join(STUDIES)}, or a file of ideas")
+    else:
+        raise ValueError(f"unknown study {name!r}: choose one of {', '.join(STUDIES)}, or a file "
+                         f"of ideas")
     known = signature(run).parameters
     if seconds is not None:
         if "seconds" not in known: raise ValueError(f"rows of {name} take steps, not seconds")
         if steps is not None: raise ValueError("give steps or seconds, not both")
-        if finite_number(seconds, "seconds") <= 0: raise ValueError(f"seconds must be above 0, got {seconds}")
+        if finite_number(seconds, "seconds") <= 0:
+            raise ValueError(f"seconds must be above 0, got {seconds}")
         settings = dict(seconds=float(seconds))
     else:
         own = known["steps"].default if "steps" in known else Parameter.empty
-        if steps is None and own is Parameter.empty: raise ValueError(f"rows of {name} need a default of `steps`")
+        if steps is None and own is Parameter.empty:
+            raise ValueError(f"rows of {name} need a default of `steps`")
         settings = dict(steps=own if steps is None else whole_number(steps, "steps", 1))
-    return StudyPlan(str(name), stem, variants, run, settings, Path(name).read_text("utf-8") if is_file else None)
+    return StudyPlan(str(name), stem, variants, run, settings, Path(name).read_text("utf-8")
+                     if is_file else None)
 
 # %% ../../nbs/30_studies.ipynb #stu00005
 def _trained_row(plan, title, variant, seed):
@@ -345,8 +377,10 @@ def _trained_row(plan, title, variant, seed):
     except ValueError as e:
         if "could not be fetched" not in str(e): raise ValueError(f"{title!r}: {e}") from e
         row = dict(left_out=str(e))
-    taken = dict(seconds=round(time.perf_counter() - wall, 1), cpu_seconds=round(time.process_time() - cpu, 1))
-    return dict(name=title, seed=seed) | (dict(text=_digest(plan.text)) if plan.text else {}) | row | taken, pictures
+    taken = dict(seconds=round(time.perf_counter() - wall, 1),
+                 cpu_seconds=round(time.process_time() - cpu, 1))
+    return (dict(name=title, seed=seed) | (dict(text=_digest(plan.text)) if plan.text else {}) | row
+            | taken, pictures)
 
 # %% ../../nbs/30_studies.ipynb #stu00003
 def study(name: str,  # a key of `STUDIES`, or a Python file of ideas
@@ -355,39 +389,51 @@ def study(name: str,  # a key of `STUDIES`, or a Python file of ideas
           steps: int | None = None,  # of every training; None: the study's own number
           report=print,
           only=(),  # names of changes to run; empty: all of them
-          seconds: float | None = None) -> list[dict]:  # CPU seconds of every training, in place of steps
-    "Train and measure what `NAME.json` lacks; returns its rows. ValueError for an unknown study or change."
+          # CPU seconds of every training, in place of steps
+          seconds: float | None = None) -> list[dict]:
+    """Train and measure what `NAME.json` lacks; returns its rows.
+    ValueError for an unknown study or change."""
     out, plan = Path(out), _planned(name, steps, seconds)
     if strangers := set(only) - set(plan.variants):
-        raise ValueError(f"unknown change {', '.join(sorted(strangers))}: choose from {'; '.join(plan.variants)}")
+        raise ValueError(f"unknown change {', '.join(sorted(strangers))}: choose from "
+                         f"{'; '.join(plan.variants)}")
     with alone(out, 600): pass  # whether rows can be written, before hours of training
     file, seeds = out/f"{plan.stem}.json", [whole_number(s) for s in seeds]
     kept = read_study(file) if file.exists() else dict(settings=plan.settings, rows=[])
     if kept["settings"] != plan.settings:
-        raise ValueError(f"{file} was made with {kept['settings']}, not {plan.settings}: choose another folder")
+        raise ValueError(f"{file} was made with {kept['settings']}, not {plan.settings}: choose "
+                         f"another folder")
     rows = kept["rows"]
     if plan.text and (old := [r["name"] for r in rows if r.get("text") != _digest(plan.text)]):
-        warnings.warn(f"{name} has changed since these rows were made, and they stay: {', '.join(dict.fromkeys(old))}; "
+        warnings.warn(f"{name} has changed since these rows were made, and they stay: "
+                      f"{', '.join(dict.fromkeys(old))}; "
                       "give what has changed another name, or --out another folder", stacklevel=2)
     for seed, (title, variant) in product(seeds, plan.variants.items()):
         done = any((r["name"], r["seed"]) == (title, seed) and "left_out" not in r for r in rows)
         if done or only and title not in only: continue
         row, pictures = _trained_row(plan, title, variant, seed)
         rows = _add_row(file, plan.settings, row, lambda rows: _command(plan, out, rows), plan.text)
-        if pictures is not None and seed == seeds[0]: _strip(pictures, out/f"{plan.stem}-{plan.number(title)}.png")
+        if pictures is not None and seed == seeds[0]:
+            _strip(pictures, out/f"{plan.stem}-{plan.number(title)}.png")
         report(rows[-1])
     return rows
 
 # %% ../../nbs/30_studies.ipynb #stu00001
 def _add_row(file, settings, row, command, text=None, wait=600):
-    "Put a row into the file of a study, to which other processes may add theirs; returns all of its rows."
+    """Put a row into the file of a study, to which other processes may add theirs;
+    returns all of its rows."""
     with alone(file.parent, wait):  # from reading to writing
         kept = read_study(file) if file.exists() else dict(settings=settings, rows=[])
         if kept["settings"] != settings:
-            raise ValueError(f"{file} was made with {kept['settings']}, not {settings}: choose another folder")
-        rows = [r for r in kept["rows"] if (r["name"], r["seed"]) != (row["name"], row["seed"])] + [row]
-        whole = dict(settings=settings, rows=rows, record=run_record() | dict(command=command(rows)))
-        if text: whole["texts"] = kept.get("texts", {}) | {_digest(text): text}  # what the rows were made with
+            raise ValueError(f"{file} was made with {kept['settings']}, not {settings}: choose "
+                             f"another folder")
+        rows = ([r for r in kept["rows"] if (r["name"], r["seed"]) != (row["name"], row["seed"])]
+                + [row])
+        whole = dict(settings=settings, rows=rows,
+                     record=run_record() | dict(command=command(rows)))
+        if text:
+            # what the rows were made with
+            whole["texts"] = kept.get("texts", {}) | {_digest(text): text}
         write_json(file, whole)
     return rows
 
@@ -404,7 +450,8 @@ def _strip(images, path, cols=8):  # (b,3,h,w)
 def _command(plan, out, rows):
     "What to type to get these rows."
     names, seeds = {r["name"] for r in rows}, sorted({r["seed"] for r in rows})
-    only = "" if names == set(plan.variants) else repr("; ".join(n for n in plan.variants if n in names))
+    only = ("" if names == set(plan.variants)
+            else repr("; ".join(n for n in plan.variants if n in names)))
     own = signature(plan.run).parameters.get("steps")
     usual = not plan.text and own is not None and plan.settings == dict(steps=own.default)
     words = dict(only=only, seeds=seeds != [0, 1, 2] and ",".join(map(str, seeds)))
@@ -413,13 +460,14 @@ def _command(plan, out, rows):
 
 # %% ../../nbs/30_studies.ipynb #std00031
 def study_table(rows: list[dict], keys: list[str]) -> str:
-    """Lines of text: for each change the mean over its seeds, and half the width of its 95 % interval
-    (Student's t; wide, since seeds are few)."""
+    """Lines of text: for each change the mean over its seeds, and half the width of its 95 %
+    interval (Student's t; wide, since seeds are few)."""
     lines = [f"{'':34}{'seeds':>6}" + "".join(f"{k:>18}" for k in keys)]
     for name in dict.fromkeys(r["name"] for r in rows):
         mine = [r for r in rows if r["name"] == name]
         if all("left_out" in r for r in mine):
-            lines.append(f"{name:34}        not measured: {mine[0]['left_out'].partition('(')[0].strip()}")
+            lines.append(f"{name:34}        not measured: "
+                         f"{mine[0]['left_out'].partition('(')[0].strip()}")
             continue
         values = [[r[k] for r in mine if k in r] for k in keys]
         cells = [f"{np.mean(v):10.3g}{_give_or_take(v)}" if v else " "*18 for v in values]
@@ -440,8 +488,10 @@ def differences(rows: list[dict], key: str) -> str:
     base = {r["seed"]: r[key] for r in rows if r["name"] == first}
     lines = [f"{'':34}{key + ' moves by':>18}"]
     for name in dict.fromkeys(r["name"] for r in rows if key in r and r["name"] != first):
-        d = [r[key] - base[r["seed"]] for r in rows if r["name"] == name and key in r and r["seed"] in base]
-        doubt = "one seed" if len(d) < 2 else "" if abs(np.mean(d)) > _half_width(d) else "may be chance"
+        d = [r[key] - base[r["seed"]] for r in rows if r["name"] == name and key in r
+             and r["seed"] in base]
+        doubt = "one seed" if len(d) < 2 else "" if abs(np.mean(d)) > _half_width(
+            d) else "may be chance"
         lines.append(f"{name:34}{np.mean(d):+10.3g}{_give_or_take(d)}   {doubt}".rstrip())
     return "\n".join(lines)
 
@@ -449,8 +499,11 @@ def differences(rows: list[dict], key: str) -> str:
 def compared(rows: list[dict], file: str | Path) -> str:
     "Tables of the rows of a file of ideas: what they reach, and how far from its first idea."
     order = list(read_ideas(file)[0])
-    rows = sorted((r for r in rows if r["name"] in order), key=lambda r: (order.index(r["name"]), r["seed"]))
-    keys = [k for k in (*CAPTION_SETS, "spread", "free", "steps", "training_s") if any(k in r for r in rows)]
+    rows = sorted((r for r in rows if r["name"] in order),
+                  key=lambda r: (order.index(r["name"]), r["seed"]))
+    keys = [k for k in (*CAPTION_SETS, "spread", "free", "steps", "training_s")
+            if any(k in r for r in rows)]
     lines = [study_table(rows, keys)] if keys else []
-    if rows and rows[0]["name"] == order[0]: lines += [differences(rows, k) for k in ("seen", "mix") if k in keys]
+    if rows and rows[0]["name"] == order[0]:
+        lines += [differences(rows, k) for k in ("seen", "mix") if k in keys]
     return "\n".join(lines)

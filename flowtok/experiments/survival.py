@@ -16,12 +16,15 @@ from ..sampling import guided
 
 # %% ../../nbs/37_survival.ipynb #srv00008
 class ExactVelocity:
-    "The marginal velocity of a pipeline's text tokens and the pairs of a cache: tokens (b,n,d) and a time to (b,n,d)."
+    """The marginal velocity of a pipeline's text tokens and the pairs of a cache:
+    tokens (b,n,d) and a time to (b,n,d)."""
     @torch.no_grad()
     def __init__(self, pipe: Pipeline, cache: LatentCache):
         distinct = DistinctCaptions(cache)
-        posteriors = [pipe.flow.project(pipe.text_encoder(ids.long())) for ids in distinct.ids.split(1024)]
-        flat = lambda part: torch.cat([getattr(q, part).flatten(1) for q in posteriors])[distinct.number]
+        posteriors = [pipe.flow.project(pipe.text_encoder(ids.long()))
+                      for ids in distinct.ids.split(1024)]
+        flat = lambda part: torch.cat([getattr(q, part).flatten(1)
+                                       for q in posteriors])[distinct.number]
         self.captions = {tuple(ids) for ids in distinct.ids.tolist()}
         self.mean, self.std = flat("mean"), flat("std")  # of each pair (p,n*d)
         self.end = pipe.image_tokenizer.normalize(cache.mean)[distinct.image].flatten(1)
@@ -31,7 +34,9 @@ class ExactVelocity:
         "Where each state (b,n,d) at time `t` ends, on average over the pairs: (b,n,d)."
         middle, precision = (1 - t)*self.mean + t*self.end, ((1 - t)*self.std)**-2
         constant = (middle.square()*precision).sum(1) + 2*self.std.log().sum(1)
-        def of(rows): return (-0.5*(rows.square() @ precision.T - 2*rows @ (middle*precision).T + constant)).softmax(1)
+        def of(rows):
+            return (-0.5*(rows.square() @ precision.T - 2*rows @ (middle*precision).T
+                          + constant)).softmax(1)
         return torch.cat([of(rows) @ self.end for rows in x.flatten(1).split(64)]).view_as(x)
 
     def __call__(self, x, t: float) -> torch.Tensor: return (self.expected(x, t) - x)/(1 - t)
@@ -42,8 +47,8 @@ def handover(pipe: Pipeline, exact: ExactVelocity,
              captions: list[str],  # that occur among the pairs
              frames: int = 11,  # times of the handover, from t=0 to t=1
              steps: int = 20, guidance: float = 1.0, seed: int = 0) -> list[dict]:
-    """For times from 0 to 1, the `outcomes` when the exact velocity walks until then and the network after it
-    (`network_after`), and the other way round (`exact_after`)."""
+    """For times from 0 to 1, the `outcomes` when the exact velocity walks until then and the
+    network after it (`network_after`), and the other way round (`exact_after`)."""
     features, z = pipe.encode_text(captions, seed)
     field = guided(pipe.velocity, guidance)
     def network(x, t): return field(x, torch.full((len(x),), t, device=x.device))
@@ -54,20 +59,25 @@ def handover(pipe: Pipeline, exact: ExactVelocity,
     for k in map(int, np.linspace(0, steps, frames).round()):
         by_exact, by_network = walk(by_exact, exact, done, k), walk(by_network, network, done, k)
         done = k
-        ends = dict(network_after=walk(by_exact, network, k, steps), exact_after=walk(by_network, exact, k, steps))
-        rows.append(dict(t=k/steps) | {name: outcomes(pipe.decode(x, features), captions) for name, x in ends.items()})
+        ends = dict(network_after=walk(by_exact, network, k, steps),
+                    exact_after=walk(by_network, exact, k, steps))
+        rows.append(dict(t=k/steps) | {name: outcomes(pipe.decode(x, features), captions)
+                                       for name, x in ends.items()})
     return rows
 
 # %% ../../nbs/37_survival.ipynb #srv00014
-def survival_report(pipe: Pipeline, cache: LatentCache,  # of the images that the flow was trained on
+def survival_report(pipe: Pipeline,
+                    cache: LatentCache,  # of the images that the flow was trained on
                     n: int = 400, few: int = 200, seed: int = 1004) -> dict:
-    """Of `n` captions of the data's mix: the share that starts nearest to itself, `outcomes` along the way,
-    and confusions; of `few` that the cache has: the `handover`."""
+    """Of `n` captions of the data's mix: the share that starts nearest to itself, `outcomes` along
+    the way, and confusions; of `few` that the cache has: the `handover`."""
     captions, exact = caption_set("mix", n, seed), ExactVelocity(pipe, cache)
     ids = pipe.text_encoder.tokenize(captions).tolist()
     shared = [t for t, row in zip(captions, ids) if tuple(row) in exact.captions][:few]
     images = pipe.images(captions, seed=seed)
-    return dict(nearest=nearest_caption(pipe, captions, seed), along=along_the_flow(pipe, captions, seed=seed),
+    return dict(nearest=nearest_caption(pipe, captions, seed),
+                along=along_the_flow(pipe, captions, seed=seed),
                 confusion={a: confusion(images, captions, a) for a in ("kind", "colour")},
                 handover=handover(pipe, exact, shared, seed=seed),
-                settings=dict(captions=n, shared=len(shared), seed=seed, guidance=pipe.preset.guidance))
+                settings=dict(captions=n, shared=len(shared), seed=seed,
+                              guidance=pipe.preset.guidance))
