@@ -18,9 +18,9 @@ from .layers import Attention, TimestepEmbedder, modulate, sincos_positions
 from .text import ProjectorLayer
 
 # %% ../nbs/07_dit.ipynb #ec272704
-def _spread(knobs, b):
+def _spread(rows, b):
     "Rows (g,c) as (b,c): each stands for a run of b/g samples."
-    return knobs if len(knobs) == b else knobs.repeat_interleave(b//len(knobs), 0)
+    return rows if len(rows) == b else rows.repeat_interleave(b//len(rows), 0)
 
 class DiTBlock(nn.Module):
     """Transformer block with adaLN-zero:
@@ -104,7 +104,7 @@ class CrossAttention(nn.Module):
         return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
 
 class CrossBlock(DiTBlock):
-    "A block that first looks at a context; the look starts at zero, as every knob does."
+    "A block that first looks at a context; its output starts at zero, as every gate does."
     def __init__(self, width: int, heads: int, mlp_width: int, context: int, gelu: str = "tanh"):
         super().__init__(width, heads, mlp_width, gelu)
         self.norm3, self.cross = (nn.LayerNorm(width, eps=1e-6),
@@ -202,8 +202,7 @@ class DiT(nn.Module):
 # %% ../nbs/07_dit.ipynb #wrp00104
 @patch
 def _initialise(self: DiT):
-    """Xavier for linear layers, N(0, 0.02) for time and null, zero for every knob and for the
-    output."""
+    "Xavier for linear layers, N(0, 0.02) for time and null, zero for modulation and output."
     layers = [m for m in self.modules() if isinstance(m, nn.Linear)]
     looks = [b.cross.proj for b in self.blocks if isinstance(b, CrossBlock)]
     zero = [*looks, *(b.ada[1] for b in self.blocks), self.final.ada[1], self.final.linear]

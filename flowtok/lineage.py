@@ -228,9 +228,9 @@ def with_words(p: Preset, out: str | Path) -> Preset:
     first = before["preset"].get("direction") if before else p.direction
     if first != "i2t" or p.caption is None or p.caption.sees == "words": return p
     if not before:
-        warnings.warn("without a flow from text to images the captioner learns from words alone, and "
-                      "says less that is true: --direction both trains one first, --start takes it "
-                      "from another model", stacklevel=3)
+        warnings.warn("without a flow from text to images the captioner learns from words alone, "
+                      "and says less that is true: --direction both trains one first, --start "
+                      "takes it from another model", stacklevel=3)
     return replace(p, caption=replace(p.caption, sees="words"))
 
 def fitted(p: Preset, source: Pipeline, parts: tuple[str, ...]) -> Preset:

@@ -115,7 +115,8 @@ def reroute(x1,  # targets (b,n,d)
     several, own = chosen.sum() > 1, torch.arange(len(chosen), device=chosen.device)
     theirs = (~chosen).to(torch.int8).argsort(stable=True)  # the null samples first, in order
     before = theirs[(chosen.cumsum(0) - 2).remainder(chosen.sum().clamp(min=1))]
-    targets = targets[torch.where(chosen & several, before, own)]  # no number is asked of a GPU
+    # each null sample has the target of the one before; without .item(), so no GPU has to wait
+    targets = targets[torch.where(chosen & several, before, own)]
     return targets.chunk(process()[1])[process()[0]], null & several
 
 # %% ../nbs/09_text_to_image.ipynb #fpa09001
@@ -188,8 +189,8 @@ def straight(p: Pairs) -> tuple:
     "The straight path: where it is at time `t`, and its velocity, (b,n,d) each."
     x, velocity = interpolate(p.source, p.target, p.t), velocity_target(p.source, p.target)
     if p.others is None: return x, velocity
-    return x, velocity + (end_of(p, x) - p.target)/(1 - p.t)[:, None,
-                                                             None].to(x.dtype).clamp(min=1e-4)
+    left = (1 - p.t)[:, None, None].to(x.dtype).clamp(min=1e-4)
+    return x, velocity + (end_of(p, x) - p.target)/left
 
 def squared_error(p: Pairs) -> torch.Tensor:
     "Mean squared error of the velocity (b,)."

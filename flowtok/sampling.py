@@ -93,9 +93,8 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
 # %% ../nbs/08_sampling.ipynb #dddd36dc
 @torch.no_grad()
 def sample_adaptive(velocity, z, guidance: float = 1.0,
-                    tolerance: float = 1e-2) -> tuple[torch.Tensor,
-                                                      # largest error of a step, in tokens' sizes
-                                                      int]:
+                    # largest error of a step, in tokens' sizes
+                    tolerance: float = 1e-2) -> tuple[torch.Tensor, int]:
     """As `sample`, with steps chosen so that Euler and Heun agree;
     returns tokens and the number of network calls."""
     field, z, t, h, calls = guided(velocity, guidance), _at_least_float32(z), 0.0, 0.1, 0

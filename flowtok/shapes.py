@@ -388,8 +388,8 @@ def easy(self: Shapes, i: int) -> list[int]:
 
 @patch
 def repeats(self: Shapes, i: int) -> int:
-    """How often a training may see item `i` in an epoch:
-    three times if it has two shapes, of which so many pairs exist."""
+    """How often a training may see item `i` in an epoch: three times if it has two shapes, since
+    there are many more pairs to learn than single shapes; else once."""
     return 3 if len(self.scene(i).shapes) == 2 else 1
 
 @patch

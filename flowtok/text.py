@@ -180,22 +180,22 @@ class TextEncoder(nn.Module):
 
     def train(self, mode: bool = True): return super().train(False)
 
-    @torch.no_grad()
-    def forward(self, ids):  # token ids (b,n)
-        "Features (b,n,c) of all positions."
-        return self._features(self.tower, self.rows[ids])
+    def tokenize(self, texts: list[str]) -> torch.Tensor:
+        "Token ids (b,n); words outside the vocabulary are named in a warning."
+        ids = tokenize(texts, self.cfg.context)
+        unknown = ([w for t in texts for w in self.unknown_words(t)] if self.vocabulary is not None
+                   else [])
+        if unknown:
+            warnings.warn(f"words this model was not trained on: "
+                          f"{', '.join(dict.fromkeys(unknown))}", stacklevel=2)
+        return ids
 
 # %% ../nbs/06_text.ipynb #wrp00102
 @patch
-def tokenize(self: TextEncoder, texts: list[str]) -> torch.Tensor:
-    "Token ids (b,n); words outside the vocabulary are named in a warning."
-    ids = tokenize(texts, self.cfg.context)
-    unknown = ([w for t in texts for w in self.unknown_words(t)] if self.vocabulary is not None
-               else [])
-    if unknown:
-        warnings.warn(f"words this model was not trained on: "
-                      f"{', '.join(dict.fromkeys(unknown))}", stacklevel=2)
-    return ids
+@torch.no_grad()
+def forward(self: TextEncoder, ids):  # token ids (b,n)
+    "Features (b,n,c) of all positions."
+    return self._features(self.tower, self.rows[ids])
 
 # %% ../nbs/06_text.ipynb #be4ffa2c
 @patch(as_prop=True)

@@ -15,9 +15,8 @@ from ..sampling import sample
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #46b74a6f
 @exercise("01.1")
-def _01_1(
-        # a function: points (b,n,d), velocities (b,n,d), times (b,) -> sources and targets (b,n,d)
-        answer):
+def _01_1(answer):
+    # a function: points (b,n,d), velocities (b,n,d), times (b,) -> sources and targets (b,n,d)
     g = generator(0, "01.1")
     x0, x1, t = (torch.randn(4, 3, 2, generator=g), torch.randn(4, 3, 2, generator=g),
                  torch.rand(4, generator=g))
@@ -50,15 +49,13 @@ def _01_3(answer):  # a function: points (b,n,d), times (b,), the source (n,d) -
     x1, t = torch.randn(64, 3, 2, generator=g), 0.05 + 0.9*torch.rand(64, generator=g)
     loss = flow_matching_loss(lambda x, t: answer(x, t, s), s.expand_as(x1), x1, t)
     assert loss.mean() < 1e-6, (
-        f"the loss is {loss.mean():.3f}, not zero: "
-        "from x_t = (1-t) s + t x1 the image follows, and from it the velocity")
+        f"the loss is {loss.mean():.3f}, not zero: can x_t be solved for the image?")
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #a70fe65d
 @exercise("01.4")
-def _01_4(
-        # a function: velocity (x, t), source (b,n,d), steps, k -> the end foreseen after k steps
-        # (b,n,d)
-        answer):
+def _01_4(answer):
+    # a function: velocity (x, t), source (b,n,d), steps, k -> the end foreseen after k steps
+    # (b,n,d)
     g, steps, asked, last = generator(0, "01.4"), 5, [], []
     x0, push = torch.randn(2, 3, 3, 2, generator=g)
     def field(x, t):
@@ -84,10 +81,9 @@ def _01_4(
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #67ece06c
 @exercise("01.5")
-def _01_5(
-        # a function: places (b,), time, mean and standard deviation of the targets -> velocities
-        # (b,)
-        answer):
+def _01_5(answer):
+    # a function: places (b,), time, mean and standard deviation of the targets -> velocities
+    # (b,)
     for m, s in ((2.0, 0.5), (-1.0, 1.7)): _check_gaussians(answer, m, s)
 
 def _check_gaussians(answer, m, s):
@@ -132,8 +128,7 @@ def _01_6(answer):  # two functions: (x0, x1, t) -> points, and (x0, x1) -> velo
 
 # %% ../../nbs/solutions/01_flow_solved.ipynb #flo7sol1
 @exercise("01.7")
-def _01_7(
-        answer):  # a function: velocity (x, t), sources, targets (b,n,d), times (b,) -> losses (b,)
+def _01_7(answer):  # velocity (x, t), sources, targets (b,n,d), times (b,) -> losses (b,)
     g = generator(0, "01.7")
     x0, x1, t = (torch.randn(4, 3, 2, generator=g), torch.randn(4, 3, 2, generator=g),
                  torch.rand(4, generator=g))

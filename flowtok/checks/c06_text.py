@@ -10,6 +10,7 @@ from dataclasses import replace
 import math
 
 import torch
+import torch.nn.functional as F
 
 from ..config import preset
 from ..core import generator
@@ -18,30 +19,32 @@ from ..layers import DiagonalGaussian
 from ..text import TextEncoder, contrastive_loss, text_kl
 
 # %% ../../nbs/solutions/06_text_solved.ipynb #9027fdaa
+def _changed(depth, masked):
+    "Which tokens of a caption change with its third word, in a tower of this depth."
+    encoder = TextEncoder(replace(preset("nano").text, depth=depth))
+    if not masked: encoder.tower.attn_mask.zero_()
+    a, b = encoder(encoder.tokenize(["a large blue star on white", "a large red star on white"]))
+    return {i for i in range(8) if not torch.allclose(a[i], b[i], atol=1e-5)}
+
 @exercise("06.1")
-def _06_1(answer):  # a set of whole numbers from 0 to 7
-    encoder = TextEncoder(replace(preset("nano").text, depth=2))
-    a, b = encoder(encoder.tokenize(["a large blue star on white", "a large red star on white"]))[:,
-        :8]
-    changed = {i for i in range(8) if not torch.allclose(a[i], b[i], atol=1e-5)}
-    assert set(answer) <= changed, (
-        f"{sorted(set(answer) - changed)[0]} stays as it is: a token sees those before it only")
-    assert set(answer) >= changed, (
-        f"{sorted(changed - set(answer))[-1]} changes too: every token from the changed one on "
-        f"sees it")
+def _06_1(answer):  # three sets of whole numbers from 0 to 7
+    assert len(answer) == 3, "hand in three sets: with the mask, without it, without layers"
+    hints = ("with the mask a token sees itself and those before it",
+             "without it a token sees every other", "what could carry the word elsewhere?")
+    for yours, hint, (depth, masked) in zip(answer, hints, ((2, True), (2, False), (0, True))):
+        assert set(yours) == _changed(depth, masked), f"not {sorted(yours)}: {hint}"
 
 # %% ../../nbs/solutions/06_text_solved.ipynb #6a851069
 @exercise("06.2")
-def _06_2(answer):  # two numbers: the best width, and the cost of one number at width 0.1
+def _06_2(answer):  # two numbers: the best sigma, and the penalty of one number at 0.1
     best, nats = answer
     def cost(sigma):
         logvar = torch.full((1, 1, 1), 2*math.log(sigma), dtype=torch.float64)
         return text_kl(DiagonalGaussian(torch.zeros_like(logvar), logvar)).item()
     assert best > 0 and all(cost(best) <= cost(best*f) for f in (0.97, 1.03)), (
-        "a width a little away is cheaper: where is the slope of sigma^2 - 1 - log sigma^2 zero?")
+        "a sigma a little away has a smaller penalty: where is its derivative zero?")
     assert abs(nats - cost(0.1)) < 0.02, (
-        f"at width 0.1 a number does not cost {nats:.2f}: "
-        "logvar is log sigma^2, and half of (sigma^2 - 1 - log sigma^2) is asked for")
+        f"at a deviation of 0.1 the penalty is not {nats:.2f}: is it log sigma, or log sigma^2?")
 
 # %% ../../nbs/solutions/06_text_solved.ipynb #6502918a
 @exercise("06.3")
@@ -56,9 +59,8 @@ def _06_3(answer):  # a function: number of captions in the batch -> the lowest 
 
 # %% ../../nbs/solutions/06_text_solved.ipynb #c92ff549
 @exercise("06.4")
-def _06_4(
-        # a function: means a and b (n,d), widths (n,d), factor -> share of samples of a nearer to a
-        answer):
+def _06_4(answer):
+    # a function: means a and b (n,d), widths (n,d), factor -> share of samples of a nearer to a
     g = generator(0, "06.4")
     a, noise = torch.randn(3, 2, generator=g), torch.randn(40_000, 3, 2, generator=g)
     b, sigma = (a + torch.tensor([[2., 0.5], [1., 0.], [0.2, 0.1]]),
@@ -86,6 +88,11 @@ def _06_5(answer):  # a function: z, target (b,n,d), same (b,b), log_temperature
     y[1] = y[0]
     same = alone.clone()
     same[0, 1] = same[1, 0] = True
+    a, b = (F.normalize(x.flatten(1), dim=1) for x in (z, target))
+    shares = [(a @ b.T).softmax(k).mul(same).sum(k).log().mean() for k in (0, 1)]
+    assert abs(answer(z, target, same) + sum(shares)/2) < 1e-4, (
+        "where equal captions have different tokens the loss is another one: is every equal "
+        "caption a right answer, and does it stay among the answers to choose from?")
     assert answer(y, y, same, torch.tensor(math.log(1000.0))) < 1e-3, (
         "with a double the loss does not go to zero: "
         "add up the probabilities of all right answers before the logarithm")

@@ -72,10 +72,9 @@ def _nano():
 
 # %% ../../nbs/solutions/07_dit_solved.ipynb #648d9a0b
 @exercise("07.4")
-def _07_4(
-        # a function that closes a DiTBlock in place, and the number of the block that is missed
-        # most
-        answer):
+def _07_4(answer):
+    # a function that closes a DiTBlock in place, and the number of the block that is missed
+    # most
     close, k = answer
     assert k in range(4), f"there is no block {k}: they are 0, 1, 2 and 3"
     g, block = generator(0, "07.4"), DiTBlock(32, 4, 64)

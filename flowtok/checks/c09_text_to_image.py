@@ -28,7 +28,7 @@ def _09_1(answer):  # a dict: free attribute -> its most frequent value
     assert "colour" not in answer and "kind" not in answer, (
         "red and circle are said by the caption: they are not free")
     assert set(answer) == set(free), (
-        f"{', '.join(sorted(set(free) - set(answer)))} is free too: the caption does not say it")
+        f"{len(free)} attributes are free: which does the caption not say?")
     from flowtok.shapes import attributes
     scenes = [s for s in map(read_scene, _nano().images(["a red circle"]*64, seed=0)) if s
               and not s.relation]
@@ -91,10 +91,9 @@ def _09_4(answer):  # a function: Pipeline, captions, width, seed -> images (b,3
 
 # %% ../../nbs/solutions/09_text_to_image_solved.ipynb #442babe0
 @exercise("09.5")
-def _09_5(
-        # a function: FlowTok, image (b,n,d), text (b,m,c), t (b,), noise (b,n,d), FlowLossConfig
-        # -> scalar
-        answer):
+def _09_5(answer):
+    # a function: FlowTok, image (b,n,d), text (b,m,c), t (b,), noise (b,n,d), FlowLossConfig
+    # -> scalar
     from flowtok.flow import flow_matching_loss
     from flowtok.text import alignment, text_kl
     pipe, g = _nano(), generator(0, "09.5")

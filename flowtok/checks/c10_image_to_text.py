@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/solutions/10_image_to_text_solved.ipynb #8daf0fbd
 from functools import lru_cache
+from itertools import combinations
 
 import torch
 
@@ -51,25 +52,21 @@ def _10_2(answer):  # a function: Pipeline, image (3,h,w), list of seeds -> set 
 
 # %% ../../nbs/solutions/10_image_to_text_solved.ipynb #6f4aa166
 @exercise("10.3")
-def _10_3(answer):  # a function (k,n,d) -> (n,d), and a number
-    point, number = answer
-    g = generator(0, "10.3")
-    z = torch.randn(4, 3, 2, generator=g)
-    cost = lambda p: (z - p).square().sum((1, 2)).mean()
-    p = point(z)
-    assert p.shape == (3, 2), (
-        f"the point has the shape of one caption's tokens (n,d), not {tuple(p.shape)}")
-    assert all(cost(p) <= cost(p + 0.05*torch.randn(3, 2, generator=g)) for _ in range(50)), (
-        "there is a better point near by: set the derivative of the mean squared distance to zero")
-    assert abs(number - 9) < 1e-3, (
-        "the best point between +a and -a is their mean, 0: how far, squared, is it from each?")
+def _10_3(answer):  # a function (z (k,n,d), a) -> a number
+    z = torch.randn(5, 3, 2, generator=generator(0, "10.3"))
+    for a in (1, 2, 4, 5):
+        targets = torch.stack([z[list(chosen)].mean(0) for chosen in combinations(range(5), a)])
+        least = (targets - z.mean(0)).square().sum((1, 2)).mean().item()
+        yours = float(answer(z, a))
+        assert abs(yours - least) < 1e-3, (
+            f"with a = {a} of 5 captions it is {least:.3f}, you say {yours:.3f}: the draws are "
+            "different captions, so what is the variance of a mean without replacement?")
 
 # %% ../../nbs/solutions/10_image_to_text_solved.ipynb #0d5be2af
 @exercise("10.4")
-def _10_4(
-        # a function: Pipeline, captions, rounds -> lists of captions, the first one being those
-        # given
-        answer):
+def _10_4(answer):
+    # a function: Pipeline, captions, rounds -> lists of captions, the first one being those
+    # given
     start = ["a large red circle in the middle on white",
              "a purple square right of an orange circle on white",
              "a green cross above a yellow square on grey"]

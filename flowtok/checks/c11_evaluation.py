@@ -20,9 +20,8 @@ from ..shapes import (BACKGROUNDS, POSITIONS, SIZES, Scene, Shape, Shapes, draw,
 
 # %% ../../nbs/solutions/11_evaluation_solved.ipynb #f68a38bf
 @exercise("11.1")
-def _11_1(
-        # three numbers: share right, total variation of the background, spread of position
-        answer):
+def _11_1(answer):
+    # three numbers: share right, total variation of the background, spread of position
     data = Shapes(3000, seed=3, captions=1, pair_share=0)
     image = next(data[i]["image"] for i in range(3000)
                  if all(true_of(data.scene(i), "a red circle").values()))

@@ -130,9 +130,8 @@ def _tries(k=4, n=48):
     return captions, torch.stack([_nano().images(captions, 8, seed=s) for s in range(k)])
 
 @exercise("24.5")
-def _24_5(
-        # a function: Pipeline, captions, tries (k,b,3,h,w) -> numbers of the tries to keep (b,)
-        answer):
+def _24_5(answer):
+    # a function: Pipeline, captions, tries (k,b,3,h,w) -> numbers of the tries to keep (b,)
     captions, tries = _tries()
     chosen = torch.as_tensor(answer(_nano(), captions, tries))
     whole = chosen.shape == (len(captions),) and not chosen.is_floating_point()

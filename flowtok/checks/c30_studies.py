@@ -35,10 +35,9 @@ def _30_1(answer):  # a number
 
 # %% ../../nbs/solutions/30_studies_solved.ipynb #7b77e76f
 @exercise("30.2")
-def _30_2(
-        # a function: standard deviation of what a seed's rows share, and of what is a row's own ->
-        # a number
-        answer):
+def _30_2(answer):
+    # a function: standard deviation of what a seed's rows share, and of what is a row's own ->
+    # a number
     g = generator(0, "30.2")
     draw = lambda width: width*torch.randn(200_000, generator=g, dtype=torch.float64)
     for shared, own in ((2.0, 1.0), (0.0, 1.0), (0.5, 2.0)):

@@ -18,7 +18,7 @@ from ..config import preset
 from ..core import generator
 from ..dit import DiTBlock
 from ..exercises import exercise
-from ..experiments.control import Told
+from ..experiments.control import Conditioned
 from ..model import FlowTok
 from ..sampling import sample
 
@@ -26,11 +26,11 @@ from ..sampling import sample
 def _sizes(): return replace(preset("nano").flow, balance_width=0)
 
 def _control(wake=True):
-    """A fresh network of nano's size that is told its captions and starts at noise;
+    """A fresh network of nano's size that is conditioned on its captions and starts at noise;
     `wake` opens what starts at zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = Told(_sizes(), noise=True).eval()
+        net = Conditioned(_sizes(), noise=True).eval()
         if wake:
             looks, knobs = zip(*((b.cross.proj, b.ada[1]) for b in net.dit.blocks))
             for m in (*looks, *knobs, net.dit.final.linear): nn.init.normal_(m.weight, std=0.1)
@@ -47,7 +47,7 @@ def _31_1(answer):  # letters
         flow = FlowTok(replace(_sizes(), reader_depth=0)).eval()
     with torch.no_grad():
         differs = lambda f: (f(a) - f(b)).abs().max().item() > 1e-4
-        said = lambda net: lambda text: net.told(text)(x, t)
+        said = lambda net: lambda text: net.conditioned(text)(x, t)
         true = dict(A=differs(lambda text: flow.project(text).mean),
                     B="text" in signature(flow.velocity.forward).parameters,
                     C=differs(lambda text: _control().project(text).mean),
@@ -107,11 +107,11 @@ def _case():
     return _control(), torch.randn(2, 16, width, generator=g), torch.randn(2, 16, 16, generator=g)
 
 @exercise("31.4")
-def _31_4(
-        # a function: Told, text features (b,m,k), noise (b,n,d), steps -> image tokens (b,n,d)
-        answer):
+def _31_4(answer):
+    # a function: Conditioned, text features (b,m,k), noise (b,n,d), steps -> image tokens
+    # (b,n,d)
     net, text, noise = _case()
-    with torch.no_grad(): true = sample(net.told(text), noise, 5)
+    with torch.no_grad(): true = sample(net.conditioned(text), noise, 5)
     calls = []
     hooks = [b.cross.kv.register_forward_hook(
         lambda module, inputs, output: calls.append(len(output)))
@@ -122,11 +122,11 @@ def _31_4(
         for hook in hooks: hook.remove()
     assert z.shape == true.shape, f"tokens are {tuple(true.shape)}, yours {tuple(z.shape)}"
     assert torch.allclose(z, true, atol=1e-4), (
-        f"not the tokens that sample(net.told(text), noise, 5) gives: off by "
+        f"not the tokens that sample(net.conditioned(text), noise, 5) gives: off by "
         f"{(z - true).abs().max():.3f} at most")
     assert len(calls) <= len(net.dit.blocks), (
         f"keys and values are made {len(calls)} times in 5 steps; {len(net.dit.blocks)} blocks "
         "need no more than one each: what do they depend on, and what not?")
     with torch.no_grad():
-        assert torch.allclose(sample(net.told(text), noise, 5), true, atol=1e-6), (
+        assert torch.allclose(sample(net.conditioned(text), noise, 5), true, atol=1e-6), (
             "the network is no longer what it was: leave it as you found it")

@@ -64,10 +64,9 @@ def _32_3(answer):  # a function: state dict -> "B", "XL" or "H"
 
 # %% ../../nbs/solutions/32_released_solved.ipynb #86e29bde
 @exercise("32.4")
-def _32_4(
-        # a function: FlowConfig, state dict, x (b,n,d), t, null (b,), velocities (b,n,d) -> number
-        # of heads
-        answer):
+def _32_4(answer):
+    # a function: FlowConfig, state dict, x (b,n,d), t, null (b,), velocities (b,n,d) -> number
+    # of heads
     for heads in (3, 8):
         cfg = replace(preset("nano").flow, width=48, depth=2, heads=heads, mlp_width=96,
                       balance_width=0, reader_depth=0)
@@ -90,10 +89,9 @@ def _32_4(
 
 # %% ../../nbs/solutions/32_released_solved.ipynb #2e2a6631
 @exercise("32.5")
-def _32_5(
-        # a function: velocity (x, t) -> (b,n,d), tokens z (b,n,d), steps, late in [0,1] -> tokens
-        # (b,n,d)
-        answer):
+def _32_5(answer):
+    # a function: velocity (x, t) -> (b,n,d), tokens z (b,n,d), steps, late in [0,1] -> tokens
+    # (b,n,d)
     z, asked = torch.zeros(2, 3, 1), []
     def clock(x, t):
         asked.append(float(t[0]))

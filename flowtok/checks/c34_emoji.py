@@ -32,10 +32,9 @@ def _34_1(answer):  # a function: cells that were seen, a cell -> "seen", "new" 
 
 # %% ../../nbs/solutions/34_emoji_solved.ipynb #emos0009
 @exercise("34.2")
-def _34_2(
-        # a function: off of pictures, off of smears, a share -> threshold, share of smears let
-        # through
-        answer):
+def _34_2(answer):
+    # a function: off of pictures, off of smears, a share -> threshold, share of smears let
+    # through
     cases = (([0.1, 0.2, 0.3, 0.4], [0.35, 0.5, 0.9, 0.1], 0.75),
              ([0.1, 0.2, 0.3, 0.4], [0.35, 0.5, 0.9, 0.1], 0.7),
              ([0.4, 0.1, 0.3, 0.2], [0.3], 1.0), ([0.2]*10, [0.2, 0.21], 0.5))

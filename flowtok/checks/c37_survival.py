@@ -15,10 +15,9 @@ from ..exercises import exercise
 
 # %% ../../nbs/solutions/37_survival_solved.ipynb #s37c0005
 @exercise("37.1")
-def _37_1(
-        # a function: distance of two means in units of sigma -> share of samples nearer to the
-        # other mean
-        answer):
+def _37_1(answer):
+    # a function: distance of two means in units of sigma -> share of samples nearer to the
+    # other mean
     for d in (0.5, 2.0, 6.0):
         true = 0.5*math.erfc(d/2/2**0.5)
         assert abs(answer(d) - true) < 0.02*true, (
@@ -27,10 +26,9 @@ def _37_1(
 
 # %% ../../nbs/solutions/37_survival_solved.ipynb #s37c0009
 @exercise("37.2")
-def _37_2(
-        # a function: means (n,d) of two captions, one sigma, a time -> distance in units of the
-        # noise
-        answer):
+def _37_2(answer):
+    # a function: means (n,d) of two captions, one sigma, a time -> distance in units of the
+    # noise
     g = generator(0, "37.2")
     a, b = torch.randn(2, 16, 16, generator=g)
     for sigma, t in ((1.0, 0.0), (0.5, 0.3), (1.0, 0.9)):
@@ -41,9 +39,8 @@ def _37_2(
 
 # %% ../../nbs/solutions/37_survival_solved.ipynb #s37c0013
 @exercise("37.3")
-def _37_3(
-        # a function: a state (n,d), t, means (p,n,d), one sigma, ends (p,n,d) -> weights (p,)
-        answer):
+def _37_3(answer):
+    # a function: a state (n,d), t, means (p,n,d), one sigma, ends (p,n,d) -> weights (p,)
     g = generator(0, "37.3")
     means, ends = torch.randn(2, 5, 4, 2, generator=g)
     for t in (0.0, 0.4, 0.8):
