@@ -117,7 +117,7 @@ def sample_adaptive(velocity, z, guidance: float = 1.0,
 # %% ../nbs/08_sampling.ipynb #sam0new1
 def renewing(source,  # function (x, t) -> DiagonalGaussian (b,n,d) that a path through `x` began in
              noise,  # standard normal (steps,b,n,d)
-             eta: float = 1.0):  # share of the new noise: 0 is none, 1 what Bayes' rule gives
+             eta: float = 1.0):  # share of the new noise: 0 is none, 1 a Markov chain
     """What `sample` takes as `renew`: of every path the start is drawn anew after each step (Song
     et al. 2021)."""
     eta = finite_number(eta, "eta")

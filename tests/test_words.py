@@ -142,7 +142,7 @@ def unsupported(nb, pools):
         for paragraph in text.partition("## Exercises")[0].split("\n\n"):
             if PAPER.search(paragraph): continue
             pool = set().union(evidence(nb), *(p for name, p in pools.items() if re.search(rf"(?<!\d){name[:2]}(?!\d)", paragraph)))
-            for number in re.findall(NUMBER, re.sub(r"(exercises?|[Ss]ections?) [\d.]+( and [\d.]+)*|([Pp]ython|[Tt]orch|since|arXiv) [\d.]+|(?<!\d)\d\d\.\d(?= in|:)", "", paragraph)):
+            for number in re.findall(NUMBER, re.sub(r"(exercises?|[Ss]ections?) [\d.]+( and [\d.]+)*|([Pp]ython|[Tt]orch|since|arXiv) [\d.]+|\d{4}\.\d{5}|(?<!\d)\d\d\.\d(?= in|:)", "", paragraph)):
                 if number not in CONSTANTS and not supported(number, pool): yield cell, number, paragraph[:80]
 
 

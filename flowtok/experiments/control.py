@@ -255,7 +255,7 @@ EMOJI = {"text as source, reads": dict(steps=1000),
          "times of nano": dict(steps=1000,
                                change={"flow_loss.time_mean": -0.25, "flow_loss.time_zero": 0.05}),
          "no easy captions": dict(steps=1000, change={"train_flow.easy": 0.0}),
-         "neither": dict(steps=1000,
+         "times of nano, no easy captions": dict(steps=1000,
                          change={"flow_loss.time_mean": -0.25, "flow_loss.time_zero": 0.05,
                                              "train_flow.easy": 0.0})}
 
