@@ -42,7 +42,8 @@ def interval(share: float,  # in [0,1]
 def fid(
         # a network from uint8 images (b,3,h,w) to features (b,c); None: Inception, as FID is
         # defined
-        features=None, device="cpu"):
+        features=None,
+        device="cpu"):
     """A meter of torchmetrics: `update(images, real=...)`, then `compute()`.
     It adds up in float64, which MPS does not have: there it stays on the CPU."""
     from torchmetrics.image.fid import FrechetInceptionDistance

@@ -84,7 +84,8 @@ def flowtok_train(
     # size of everything: nano, nano64, small, small-clip, B, XL, H; B-512, XL-512 or H-512
     preset: str = "nano",
     # "shapes", "emoji", a folder of captioned images, tar files, or a Hub name
-    data: str = "shapes", out: str = "runs/nano",  # folder for the model, its curves and samples
+    data: str = "shapes",
+    out: str = "runs/nano",  # folder for the model, its curves and samples
     steps: int = None,  # optimiser steps of every part; default: the preset's
     save_every: int = 500,  # steps between checkpoints
     seed: int = 0,  # of weights, data order and noise
@@ -140,7 +141,8 @@ def flowtok_pretokenize(
     device: str = "auto",  # auto, cpu, cuda or mps
     caption_column: str = None,  # column of the captions; default: text or caption
     # share of broken samples in tar files that is an error; default: 0.02
-    max_broken: float = None, processes: int = None,  # that look through tar files; default: 1
+    max_broken: float = None,
+    processes: int = None,  # that look through tar files; default: 1
     workers: int = None):  # threads that decode pictures ahead; default: one a core, 8 at most
     """Encode captioned images into image tokens, once;
     the same command again goes on where it stopped."""
@@ -425,7 +427,8 @@ def flowtok_tour(
 @command(hint=": go on with the same command")
 def flowtok_gpu(
     # folder for numbers and pictures; parts that are whole there are not measured again
-    out: str = "card", minutes: float = 9.0,  # that it may take
+    out: str = "card",
+    minutes: float = 9.0,  # that it may take
     # some of parity,processes,sampling,training,drawings,emoji,compiled; default: all
     parts: str = None,
     device: str = "auto"):  # auto, cpu or cuda; tiny sizes on a CPU, whose numbers say nothing

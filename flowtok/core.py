@@ -19,9 +19,7 @@ def whole_number(value,  # a whole number of any kind: Python's, NumPy's, a tens
     "`value` as an int; ValueError if it is no whole number, or below `least`."
     try: number = operator.index(value)
     except TypeError:
-        try:
-            number = (int(value) if not isinstance(value, (str, bytes))
-                      and float(value).is_integer() else None)
+        try: number = None if isinstance(value, (str, bytes)) or float(value) % 1 else int(value)
         except (TypeError, ValueError, RuntimeError): number = None
     if number is None: raise ValueError(f"{name} must be a whole number, got {value!r}")
     if least is not None and number < least:
@@ -64,8 +62,7 @@ def process() -> tuple[int, int]:
 
 def own_rows(draw, rows: int, *shape: int, generator: torch.Generator | None = None,
              device="cpu") -> torch.Tensor:
-    """This process's `rows` of what `draw` gives for the rows of all processes:
-    float32, whatever the default is."""
+    "This process's `rows` of what `draw` gives for the rows of all processes, in float32."
     (rank, world), how = process(), dict(generator=generator, device=device, dtype=torch.float32)
     return draw(rows*world, *shape, **how)[rank*rows:(rank + 1)*rows]
 
@@ -73,8 +70,7 @@ def rand(*shape: int, generator: torch.Generator | None = None, device="cpu") ->
     "Uniform numbers in [0,1) for the rows of this process."
     return own_rows(torch.rand, *shape, generator=generator, device=device)
 
-def randn(*shape: int, generator: torch.Generator | None = None, device="cpu",
-          dtype=None) -> torch.Tensor:
+def randn(*shape: int, generator=None, device="cpu", dtype=None) -> torch.Tensor:
     "Standard normal numbers for the rows of this process, drawn in float32."
     return own_rows(torch.randn, *shape, generator=generator, device=device).to(dtype)
 
@@ -91,8 +87,7 @@ class _Gather(torch.autograd.Function):
     def backward(ctx, grad):
         grad = grad.contiguous().clone()
         torch.distributed.all_reduce(grad)
-        rank, world = process()
-        return grad.chunk(world)[rank]
+        return grad.chunk(process()[1])[process()[0]]
 
 def gather(x: torch.Tensor) -> torch.Tensor:  # rows of this process (b,...)
     "Rows of all processes in order (world*b,...); gradients flow back to where they came from."

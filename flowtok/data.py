@@ -169,7 +169,8 @@ class Shuffled:
     def __init__(self,
                  n: int,  # size of the data set
                  # samples a batch, of all processes together; more than `n` repeats samples
-                 batch: int, seed: int = 0):
+                 batch: int,
+                 seed: int = 0):
         if n < 1: raise ValueError("the data set is empty")
         self.n, self.batch, self.seed = n, whole_number(batch, "batch", 1), whole_number(seed)
         self._epoch = None, None

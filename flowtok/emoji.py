@@ -313,8 +313,9 @@ class Judge:
         self.ink = _blurred(torch.stack([world[i]["image"] for i in range(len(world))]))
         self.size = self.ink.square().sum(1)
 
-    def nearest(self, images, k: int = 5) -> tuple[torch.Tensor,
-                                                   torch.Tensor]:  # (b,3,h,w) in [0,1]
+    def nearest(self,
+                images,  # (b,3,h,w) in [0,1]
+                k: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
         "Places in the world (b,k), nearest first, and how far `off` the first is (b,)."
         best, where = self._distances(images).topk(min(k, len(self.world)), 1, largest=False)
         return where, best[:, 0]/self.size[where[:, 0]]

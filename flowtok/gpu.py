@@ -385,7 +385,8 @@ def measure_card(
                  device: str = "auto", minutes: float = 9.0, parts: tuple[str, ...] = MEASURED,
                  sizes: Sizes | None = None,  # None: full size on a GPU, tiny elsewhere
                  # of the parity; None: `tests/parity` of the checkout
-                 fixtures: str | Path | None = None, progress: bool = True) -> dict:
+                 fixtures: str | Path | None = None,
+                 progress: bool = True) -> dict:
     """Measure a card part by part, each with a JSON that grows row by row;
     returns what there is of all parts."""
     if strange := sorted(set(parts) - set(MEASURED)):

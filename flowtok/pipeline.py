@@ -312,7 +312,8 @@ def _uniform(n):
 def decode_text(self: Pipeline,
                 z,  # normalised text tokens (b,n,d)
                 # 0: each word is the likeliest; above: drawn, rarer ones the higher it is
-                temperature: float = 0.0, seed: int = 0,  # of the drawing
+                temperature: float = 0.0,
+                seed: int = 0,  # of the drawing
                 # captions at a time; None: as many as fit in little memory
                 batch: int | None = None,
                 # place of `z[0]` in a longer list, whose noise it has
@@ -353,7 +354,8 @@ def text_tokens(self: Pipeline, captions: list[str]) -> torch.Tensor:
 def image_to_text(self: Pipeline,
                   # PIL images, paths, arrays (h,w,3) of bytes, tensors (3,h,w) in [0,1]; or one of
                   # them
-                  images: list, steps: int | None = None,  # Euler steps; None takes the preset's
+                  images: list,
+                  steps: int | None = None,  # Euler steps; None takes the preset's
                   *,
                   # 0: each word is the likeliest; above, such as 0.5: words are drawn
                   temperature: float = 0.0,

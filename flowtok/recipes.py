@@ -34,8 +34,9 @@ from .training import TrainConfig, fit
 
 # %% ../nbs/23_recipes.ipynb #51b28fbe
 @delegates(fit, but=["title"])
-def train_tokenizer(pipe: Pipeline, images: Images, out: str | Path | None = None, seed: int = 0,
-                    device="cpu", callbacks=(), **kwargs) -> list[dict]:
+def train_tokenizer(pipe: Pipeline, images: Images,
+                    out: str | Path | None = None, seed: int = 0, device="cpu",
+                    callbacks=(), **kwargs) -> list[dict]:
     "Train the pipeline's image tokenizer, and put its average in its place; returns the log."
     p, cfg, data, reads = (pipe.preset, pipe.preset.tokenizer_loss, images.data,
                            pipe.image_tokenizer.reads_text)
@@ -134,9 +135,9 @@ def with_references(batches,  # step -> batch, as `pairs_of` gives
     return batch_of
 
 @delegates(fit, but=["title"])
-def train_text_to_image(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None,
-                        seed: int = 0,
-                        device="cpu", parts: FlowParts = FlowParts(),  # of a training step
+def train_text_to_image(pipe: Pipeline, cache: LatentCache,
+                        out: str | Path | None = None, seed: int = 0, device="cpu",
+                        parts: FlowParts = FlowParts(),  # of a training step
                         **kwargs) -> list[dict]:
     """Train the pipeline's flow on a latent cache, and put its average in its place;
     returns the log."""
@@ -173,13 +174,14 @@ def keep_or_make(make,  # token ids (b,m) to a tensor (b,...)
 
 # %% ../nbs/23_recipes.ipynb #741040ba
 @delegates(fit, but=["title"])
-def train_autoencoder(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None,
-                      seed: int = 0, device="cpu",
+def train_autoencoder(pipe: Pipeline, cache: LatentCache,
+                      out: str | Path | None = None, seed: int = 0, device="cpu",
                       captions: int = CAPTIONS_AN_IMAGE,  # of one image, side by side
                       # begin with the flow's projector, if there is one and words are seen
                       from_flow: bool = True,
                       # what `keep_or_make` has made of `pipe.seen_of_captions`, if it has
-                      seen=None, **kwargs) -> list[dict]:
+                      seen=None,
+                      **kwargs) -> list[dict]:
     """Train the captioner's text autoencoder on captions, and put its average in its place;
     returns the log."""
     p, text = pipe.preset, pipe.captioner.text
@@ -203,8 +205,9 @@ def train_autoencoder(pipe: Pipeline, cache: LatentCache, out: str | Path | None
 
 # %% ../nbs/23_recipes.ipynb #rec00002
 @delegates(fit, but=["title"])
-def train_image_to_text(pipe: Pipeline, cache: LatentCache, out: str | Path | None = None,
-                        seed: int = 0, device="cpu", seen=None,  # as in `train_autoencoder`
+def train_image_to_text(pipe: Pipeline, cache: LatentCache,
+                        out: str | Path | None = None, seed: int = 0, device="cpu",
+                        seen=None,  # as in `train_autoencoder`
                         **kwargs) -> list[dict]:
     "Train the captioner's velocity network, and put its average in its place; returns the log."
     p, text, k = pipe.preset, pipe.captioner.text.eval(), pipe.preset.caption_loss.captions

@@ -35,10 +35,9 @@ def run_record(seed: int | None = None,  # the seed of the run
                 seconds=seconds, hardware=hardware, versions=versions)
 
 # %% ../nbs/20_records.ipynb #wrp00006
+# the last three are what the writers of torch and safetensors say, which have errors of their own
 FULL_DISK = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter failed",
-             "unexpected pos",
-             # what the writers of torch and safetensors say, which have errors of their own
-             "requested and")
+             "unexpected pos", "requested and")
 
 def _is_full(error):
     "Whether `error` is what a full disk raises."

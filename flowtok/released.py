@@ -129,7 +129,8 @@ def _tokenizer_config(state, given):
 # %% ../nbs/32_released.ipynb #rel0tok0
 def load_tokenizer(path_or_state_dict: str | Path | dict,
                    # pixels a side of the images it was made for; None: the file says
-                   image_size: int | None = None, patch_size: int | None = None,
+                   image_size: int | None = None,
+                   patch_size: int | None = None,
                    heads: tuple[int, int] | None = None,  # of encoder and decoder
                    dtype: torch.dtype = torch.float32) -> ImageTokenizer:  # of its weights
     "FlowTiTok of the release as an `ImageTokenizer`."
@@ -154,7 +155,8 @@ def released_gradients(model: torch.nn.Module, loss, table: dict[str, str]) -> d
 # %% ../nbs/32_released.ipynb #762fe322
 def load_flow(path_or_state_dict: str | Path | dict,
               # of the velocity network; None: 12, 16 or 20 at the width of B, XL or H
-              heads: int | None = None, text_heads: int = 8,
+              heads: int | None = None,
+              text_heads: int = 8,
               dtype: torch.dtype = torch.float32) -> FlowTok:  # of its weights
     "Projector, alignment head and velocity network of the release as a `FlowTok`."
     state = read_state(path_or_state_dict)

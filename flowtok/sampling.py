@@ -15,9 +15,9 @@ from .core import finite_number, whole_number
 # %% ../nbs/08_sampling.ipynb #ce551778
 def time_grid(steps: int,  # number of steps
               grid: str = "uniform",  # or "release": the grid of the authors' code
-              sigma_min: float = 1e-5) -> tuple[torch.Tensor,
-                                                float]:  # used by the release grid only
-    "Times (steps,) at which the velocity is asked, and the length of a step."
+              # used by the release grid only
+              sigma_min: float = 1e-5) -> tuple[torch.Tensor, float]:
+    "Times (steps,) at which the velocity is evaluated, and the length of a step."
     steps = whole_number(steps, "steps", 1)
     if grid == "uniform":
         return torch.arange(steps, dtype=torch.float32, device="cpu")/steps, 1/steps

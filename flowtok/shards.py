@@ -211,7 +211,8 @@ class Shards(Dataset):
                  paths: list[str],  # tar files
                  size: int,  # pixels a side
                  # folder for the lists of what is whole; None: as `index_folder` says
-                 index: str | Path | None = None, processes: int = 1, max_broken: float = 0.02,
+                 index: str | Path | None = None,
+                 processes: int = 1, max_broken: float = 0.02,
                  progress: bool = True,  # of `index_shards`
                  column: str | None = None):  # of `index_shards`
         self.paths, self.size, self.column = [str(p) for p in paths], size, column

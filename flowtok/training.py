@@ -196,7 +196,8 @@ def newest_state(out: str | Path) -> dict | None:
 
 # %% ../nbs/22_training.ipynb #eng00000
 class Interrupted(KeyboardInterrupt):
-    "A training was asked to stop, and has saved its state; `signal` is the number of the signal."
+    """A training got a signal to stop, and has saved its state;
+    `signal` is the number of the signal."""
     def __init__(self, number: int):
         super().__init__()
         self.signal = number
@@ -394,7 +395,8 @@ def fit(model: nn.Module,
         batches,  # step -> batch, a dict of tensors: this process's rows of it
         cfg: TrainConfig,
         # folder of log.jsonl and the checkpoints; None keeps nothing
-        out: str | Path | None = None, seed: int = 0,  # of the noise
+        out: str | Path | None = None,
+        seed: int = 0,  # of the noise
         resume: bool = False,  # go on from the newest whole checkpoint in `out`
         save_every: int = 500,  # steps between checkpoints
         callbacks=(),  # each called as f(step, averaged model) after a save and at the end
@@ -403,8 +405,8 @@ def fit(model: nn.Module,
         progress: bool = True,  # show the bar
         keep_last: int = 2,  # newest checkpoints that stay
         track: str | None = None,  # "tensorboard" or "wandb": log there too
-        workers: int = 0) -> tuple[nn.Module,
-                                   list[dict]]:  # processes that prepare batches ahead (Linux)
+        # processes that prepare batches ahead (Linux)
+        workers: int = 0) -> tuple[nn.Module, list[dict]]:
     "Train `model`; returns the average of its weights, as a model of its own, and the log."
     save_every, workers = (whole_number(save_every, "save_every", 1),
                            whole_number(workers, "workers", 0))

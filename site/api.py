@@ -24,7 +24,7 @@ class Module:
         self.defined = {name: node for node in tree.body for name in names(node)}
         listed = self.defined.get("__all__")
         self.exported = ast.literal_eval(listed.value) if listed else []
-        self.comments = {t.start[0]: t.string.lstrip("# ") for t in tokenize.generate_tokens(io.StringIO(self.source).readline) if t.type == tokenize.COMMENT}
+        self.comments = comments_of(self.source)
         made_from = re.search(r"File to edit: \S*?(\w+)\.ipynb", self.source)
         self.lesson = made_from[1] if made_from else None
 
@@ -44,6 +44,17 @@ class Module:
             found[name] = self.defined[name]
             if isinstance(found[name], ast.ClassDef): found |= self.methods(name)
         return found | {k: n for k, n in self.defined.items() if "." in k and not n.name.startswith("_") and k not in found}
+
+
+def comments_of(source):
+    "The comment of each line of code: the one beside it, or else those directly above it."
+    found, above = {}, {}
+    for t in tokenize.generate_tokens(io.StringIO(source).readline):
+        if t.type != tokenize.COMMENT: continue
+        text, line = t.string.lstrip("# "), t.start[0]
+        if t.line[:t.start[1]].strip(): found[line] = text
+        else: above[line + 1] = f"{above.pop(line, '')} {text}".strip()
+    return above | found
 
 
 def prose(text):

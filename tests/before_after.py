@@ -1,6 +1,6 @@
 """What a change has bought: the same measurements with the code of two commits, in turns on one machine.
 
-    python tests/before_after.py 772278b 3    three turns of that commit and of this checkout; writes nbs/results/before-after.json (about ten minutes on 2 cores)
+    python tests/before_after.py 772278b 3    three turns of that commit and of this checkout; writes nbs/results/before-after.json (about seven minutes a turn on 2 cores, which should have nothing else to do)
 """
 import json
 import os
@@ -33,7 +33,7 @@ def jpeg(work):
 
 
 def shuffled(work):
-    "Seconds of a batch of 4,096 indices."
+    "Seconds of a batch of 4,096 indices; the shuffle of the epoch, made once, is not in it."
     from flowtok.data import Shuffled
     order, step = Shuffled(1_000_000, 4096), iter(range(1000))
     return median_of(lambda: order(next(step)), 20)
@@ -106,32 +106,42 @@ def make(work):
     Pipeline(asdict(replace(preset("B"), direction="tokenizer"))).save(work/"model")
 
 
-def compare(old, turns):
-    "Every measurement in turns, and the medians."
+def head():
+    "The commit of this checkout, which has to be as it was committed."
+    changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    if changed: sys.exit(f"commit or take back what is changed, so that the record can name what was measured:\n{changed}")
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def compare(old, new, turns):
+    "Every measurement in turns, and the medians; both commits are checked out beside each other."
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        work, before = Path(folder)/"work", Path(folder)/"old"
+        work, before, after = (Path(folder)/name for name in ("work", "old", "new"))
         work.mkdir()
-        subprocess.run(["git", "worktree", "add", "--detach", str(before), old], cwd=ROOT, check=True, capture_output=True)
+        for tree, commit in ((before, old), (after, new)): subprocess.run(["git", "worktree", "add", "--detach", str(tree), commit], cwd=ROOT, check=True, capture_output=True)
         try:
             run(before, "make", work)
             for _ in range(turns):
-                for tree, when in ((before, "before"), (ROOT, "after")):
+                for tree, when in ((before, "before"), (after, "after")):
                     row = {name: run(tree, name, work) for name in ("jpeg", "shuffled", "captions", "step")}
                     row |= {f"pretokenize {n}": pretokenized(tree, work, n) for n in (1, 2)}
-                    for name, value in row.items(): found.setdefault(name, {}).setdefault(when, []).append(round(value, 6))
+                    for name, value in row.items(): found.setdefault(name, {}).setdefault(when, []).append(float(f"{value:.4g}"))
                     print(when, row, flush=True)
-        finally: subprocess.run(["git", "worktree", "remove", "--force", str(before)], cwd=ROOT)
+        finally:
+            for tree in (before, after): subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT)
     return {name: {when: statistics.median(values) for when, values in row.items()} | dict(turns=row) for name, row in found.items()}
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "measure":
+        import flowtok
         name, work, *rest = sys.argv[2:]
+        assert Path(flowtok.__file__).is_relative_to(os.environ["PYTHONPATH"]), f"{flowtok.__file__} is not the code that is to be measured"
         value = globals()[name](Path(work), *map(int, rest))
         if int(os.environ.get("RANK", 0)) == 0: print(json.dumps(value))
     else:
         from flowtok.records import run_record, write_json
-        begun, old = time.perf_counter(), sys.argv[1]
-        rows = compare(old, int(sys.argv[2]))
-        write_json(ROOT/"nbs"/"results"/"before-after.json", dict(rows=rows, record=run_record(0, round(time.perf_counter() - begun)) | dict(old=old)))
+        begun, old, new = time.perf_counter(), sys.argv[1], head()
+        rows = compare(old, new, int(sys.argv[2]))
+        write_json(ROOT/"nbs"/"results"/"before-after.json", dict(rows=rows, record=run_record(0, round(time.perf_counter() - begun)) | dict(commit=new, old=old)))

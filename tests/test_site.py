@@ -23,6 +23,8 @@ __all__ = ['Size', 'draw']
 class Size:
     "How large."
     width: int = 3  # in pixels
+    # counted from
+    # the top
     height: int = 4
 
 def draw(x0, x1,  # two ends (b,n,d)
@@ -48,6 +50,7 @@ def test_api_shows_the_comments_of_arguments_and_fields(page):
     assert "draw(x0, x1, t=0.5)" in page and r"A point on the \*line\* from `x0` to `x1`." in page
     assert "| `` x0, x1 `` | two ends (b,n,d) |" in page and r"| `` t=0.5 `` | time in \[0,1\] |" in page
     assert "class Size(width: int = 3, height: int = 4)" in page and "| `` width: int = 3 `` | in pixels |" in page
+    assert "| `` height: int = 4 `` | counted from the top |" in page
 
 
 def test_api_shows_patched_methods_and_nothing_private(page):

@@ -71,9 +71,9 @@ def _01_4(answer):
         guess = answer(field, x0, steps, k)
         times = [t for _, t in asked]
         assert all(shape == (3,) for shape, _ in asked), (
-            "the velocity is asked with one time for each sample, (b,)")
+            "the velocity takes one time for each sample, (b,)")
         assert times == [round(i/steps, 3) for i in range(k + 1)], (
-            f"with k={k} of {steps} steps the velocity is asked at the times {times}: "
+            f"with k={k} of {steps} steps the velocity is evaluated at the times {times}: "
             "k steps ask at 0, 1/steps, ..., and one more answer points to the end")
         assert guess.shape == x0.shape and torch.allclose(guess, true, atol=1e-5), (
             f"with k={k} of {steps} steps the guess is not where the last velocity leads: "

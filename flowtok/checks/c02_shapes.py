@@ -12,9 +12,9 @@ from scipy.ndimage import gaussian_filter
 
 from .. import shapes
 from ..exercises import exercise
-from flowtok.shapes import (
-    BACKGROUNDS, COLOURS, OUTLINES, POSITIONS, SIZES, Scene, Shape, Shapes, draw, judge as true_of,
-    read_scene)
+from ..shapes import (
+    BACKGROUNDS, COLOURS, OUTLINES, POSITIONS, SIZES, Scene, Shape, Shapes, draw,
+    judge as true_of, read_scene)
 
 # %% ../../nbs/solutions/02_shapes_solved.ipynb #461d2cae
 @exercise("02.1")

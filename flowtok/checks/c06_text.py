@@ -55,7 +55,7 @@ def _06_3(answer):  # a function: number of captions in the batch -> the lowest 
         lowest = contrastive_loss(z, z, torch.tensor(math.log(1000.0))).item()
         assert abs(float(answer(b)) - lowest) < 1e-3, (
             f"with {b} captions the loss stops at {lowest:.3f}, you say {float(answer(b)):.3f}: "
-            "which rows can still be told apart, and what does a coin toss cost the two others?")
+            "which rows can still be distinguished, and what does a coin toss cost the two others?")
 
 # %% ../../nbs/solutions/06_text_solved.ipynb #c92ff549
 @exercise("06.4")

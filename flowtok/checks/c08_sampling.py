@@ -91,7 +91,7 @@ def _08_4(answer):  # a function: Pipeline, image tokens at t=1 (b,n,d), steps -
     errors = {steps: (x - x0).square().mean().sqrt().item() for steps, x in back.items()}
     size = x0.square().mean().sqrt().item()
     assert errors[200] < 0.1*size, (
-        f"your walk ends {errors[200]:.2f} (of about {size:.1f}) away from the text tokens that "
+        f"your path ends {errors[200]:.2f} (of about {size:.1f}) away from the text tokens that "
         f"the image came from: "
         "is the velocity asked at the time you have got to, from 1 down to 1/steps?")
     assert errors[200] < errors[20], "200 steps come back worse than 20"

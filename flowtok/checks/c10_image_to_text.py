@@ -43,7 +43,7 @@ def _10_2(answer):  # a function: Pipeline, image (3,h,w), list of seeds -> set 
                 for s in range(n)]
         mine = set.intersection(*(set(t.replace(",", " ").split()) for t in said))
         yours = {w.strip(",") for w in answer(_nano(), data[i]["image"], list(range(n)))}
-        for word in yours - mine:
+        for word in sorted(yours - mine):
             without = next(t for t in said if word not in t.replace(",", " ").split())
             raise AssertionError(f"{word!r} is not in all of them, for example not in {without!r}")
         assert mine - yours == set(), (
@@ -53,7 +53,8 @@ def _10_2(answer):  # a function: Pipeline, image (3,h,w), list of seeds -> set 
 # %% ../../nbs/solutions/10_image_to_text_solved.ipynb #6f4aa166
 @exercise("10.3")
 def _10_3(answer):  # a function (z (k,n,d), a) -> a number
-    z = torch.randn(5, 3, 2, generator=generator(0, "10.3"))
+    g = generator(0, "10.3")
+    z = torch.randn(5, 3, 2, generator=g)
     for a in (1, 2, 4, 5):
         targets = torch.stack([z[list(chosen)].mean(0) for chosen in combinations(range(5), a)])
         least = (targets - z.mean(0)).square().sum((1, 2)).mean().item()
@@ -61,6 +62,9 @@ def _10_3(answer):  # a function (z (k,n,d), a) -> a number
         assert abs(yours - least) < 1e-3, (
             f"with a = {a} of 5 captions it is {least:.3f}, you say {yours:.3f}: the draws are "
             "different captions, so what is the variance of a mean without replacement?")
+    many = torch.randn(200, 3, 2, generator=g)  # too many to go through
+    spread = (many - many.mean(0)).square().sum((1, 2)).mean().item()
+    assert abs(float(answer(many, 50)) - spread/50*150/199) < 1e-3, "not right for 50 of 200"
 
 # %% ../../nbs/solutions/10_image_to_text_solved.ipynb #0d5be2af
 @exercise("10.4")

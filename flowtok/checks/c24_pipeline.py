@@ -43,7 +43,7 @@ def _24_1(answer):  # three pairs: calls, rows of all calls together
     for letter, (n, kw), (calls, rows) in zip("ABC", asked, answer):
         pipe = _Counted()
         Pipeline.images(pipe, ["a star"]*n, **kw)
-        why = ("Guidance of 1 is off: what is asked then?" if kw
+        why = ("Guidance of 1 is off: what is evaluated then?" if kw
                else "Guidance compares two answers for each caption")
         assert rows == sum(pipe.rows), (
             f"{letter}: {'fewer' if rows > sum(pipe.rows) else 'more'} rows than {rows}. {why}")
@@ -72,7 +72,7 @@ def _24_2(answer):  # a function: Pipeline, captions, place -> image (3,h,w)
             f"picture {place} of the list is another one (mean difference {off:.3f}): "
             "a caption that is asked for alone stands at place 0, and has the noise of that place")
         assert sum(asked) <= 40, (
-            f"the network was asked {sum(asked)} rows; "
+            f"the network was evaluated on {sum(asked)} rows; "
             "one picture of twenty guided steps needs 40: carry only the tokens that are wanted")
 
 # %% ../../nbs/solutions/24_pipeline_solved.ipynb #dce6ff1e
@@ -97,7 +97,7 @@ def _24_3(answer):  # a function: Pipeline, caption, steps, seed -> images (step
             v = guided(pipe.velocity, pipe.preset.guidance)(path[1], torch.full((1,), 1/steps))
         assert off(1, pipe.decode(path[1] + (1 - 1/steps)*v, features)[0]) < 0.01, (
             f"after the first of {steps} steps the way that is left is 1 - 1/{steps}, "
-            "with the velocity that is asked there")
+            "with the velocity that is evaluated there")
 
 # %% ../../nbs/solutions/24_pipeline_solved.ipynb #eee20e67
 @exercise("24.4")
@@ -141,5 +141,5 @@ def _24_5(answer):
     usual = sum(accuracy(x, captions)["right"] for x in tries)/len(tries)
     assert kept > usual + 0.05, (
         f"{kept:.0%} of the pictures you keep are right, a try has {usual:.0%} on average. What "
-        "the captioner says is seldom word for word what was asked: compare what the two *name* "
+        "the captioner says is seldom word for word the caption: compare what the two *name* "
         "(`parse`), and mind what contradicts")

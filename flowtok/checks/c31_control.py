@@ -32,8 +32,8 @@ def _control(wake=True):
         torch.manual_seed(0)
         net = Conditioned(_sizes(), noise=True).eval()
         if wake:
-            looks, knobs = zip(*((b.cross.proj, b.ada[1]) for b in net.dit.blocks))
-            for m in (*looks, *knobs, net.dit.final.linear): nn.init.normal_(m.weight, std=0.1)
+            looks, ada = zip(*((b.cross.proj, b.ada[1]) for b in net.dit.blocks))
+            for m in (*looks, *ada, net.dit.final.linear): nn.init.normal_(m.weight, std=0.1)
     return net
 
 @exercise("31.1")

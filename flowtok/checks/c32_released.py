@@ -104,8 +104,8 @@ def _32_5(answer):
             f"with {steps} steps and late={late} question k belongs to time (k + late)/{steps}; "
             f"you ask at {[round(a, 3) for a in asked]}")
         assert abs(end - (steps - 1 + 2*late)/(2*steps)) < 1e-4, (
-            f"for v = t the walk ends at {end:.3f}: is every step of length 1/{steps}?")
+            f"for v = t the path ends at {end:.3f}: is every step of length 1/{steps}?")
     first = answer(lambda x, t: x, z + 1, 3, 1)
     assert torch.allclose(first, torch.full_like(z, (4/3)**3)), (
-        "only the time is late: the tokens that are asked about are those at the beginning of "
+        "only the time is late: the tokens to evaluate are those at the beginning of "
         "the step")

@@ -275,10 +275,10 @@ def emoji_row(variant: dict, seed: int, steps: int = 6000,
     row = {name: round(found["right"], 4) for name, found in drawn.items()}
     row |= {f"cells 1: {k}": round(v, 4) for k, v in drawn["cells 1"].items()
             if k not in ("n", "right")}
-    for steps in (1, 20):  # beside those of the preset
+    for k in (1, 20):  # steps beside those of the preset
         for name in ("seen 1", "cells 1"):
-            found = judge_drawings(model, judge, sets[name], steps=steps)["right"]
-            row[f"{name}, {steps} steps"] = round(found, 4)
+            found = judge_drawings(model, judge, sets[name], steps=k)["right"]
+            row[f"{name}, {k} steps"] = round(found, 4)
     parameters = sum(q.numel() for q in model.pipe.flow.parameters())
     return (row | dict(parameters=parameters, training_seconds=log[-1]["seconds"]),
             model.images(sets["cells 1"][:8]))

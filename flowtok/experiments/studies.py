@@ -160,7 +160,7 @@ FLOW = {
     "times: logit-normal (release)": dict(change={"flow_loss.time_mean": 0.0,
                                                   "flow_loss.time_zero": 0.0}),
     "no easy start": dict(change={"train_flow.easy": 0.0}),
-    "every sample as loud": dict(change={"flow.balance_width": 0})}
+    "no balance head": dict(change={"flow.balance_width": 0})}
 
 # %% ../../nbs/30_studies.ipynb #fea00fa9
 @lru_cache(maxsize=1)

@@ -47,8 +47,8 @@ def handover(pipe: Pipeline, exact: ExactVelocity,
              captions: list[str],  # that occur among the pairs
              frames: int = 11,  # times of the handover, from t=0 to t=1
              steps: int = 20, guidance: float = 1.0, seed: int = 0) -> list[dict]:
-    """For times from 0 to 1, the `outcomes` when the exact velocity walks until then and the
-    network after it (`network_after`), and the other way round (`exact_after`)."""
+    """For times from 0 to 1, the `outcomes` when the exact velocity is integrated until
+    then and the network after it (`network_after`), and the other way round (`exact_after`)."""
     features, z = pipe.encode_text(captions, seed)
     field = guided(pipe.velocity, guidance)
     def network(x, t): return field(x, torch.full((len(x),), t, device=x.device))
