@@ -148,3 +148,13 @@ def test_unknown_model():
 def test_bundled_weights_are_small():
     size = sum(p.stat().st_size for p in (ROOT/"flowtok"/"weights").rglob("*") if p.is_file())
     assert size <= 40*2**20
+
+
+def test_every_option_of_every_command_is_explained():
+    from fastcore.docments import docments
+    from flowtok import cli
+    commands = [name for name in cli.__all__ if name.startswith("flowtok_")]
+    explained = lambda name, option: getattr(getattr(cli, name).__annotations__.get(option), "help", None)  # those that may be repeated
+    silent = [(name, option) for name in commands for option, comment in docments(getattr(cli, name)).items()
+              if not comment and option != "return" and not explained(name, option)]
+    assert len(commands) > 6 and silent == [], "a comment belongs beside or above the option, which then has its line for itself"
