@@ -44,13 +44,20 @@ def guided(velocity,  # network: (x, t, null) -> velocity (b,n,d)
     return field
 
 # %% ../nbs/08_sampling.ipynb #wrp00002
-def _euler(field, x, t, h): return x + h*field(x, t)
-
-def _heun(field, x, t, h):
+# a step gives the next point and the velocity at this one; `last` is that of the step before
+def _euler(field, x, t, h, last):
     v = field(x, t)
-    return x + h/2*(v + field(x + h*v, t + h))
+    return x + h*v, v
 
-SOLVERS = dict(euler=_euler, heun=_heun)
+def _heun(field, x, t, h, last):
+    v = field(x, t)
+    return x + h/2*(v + field(x + h*v, t + h)), v
+
+def _multistep(field, x, t, h, last):
+    v = field(x, t)
+    return x + h*(v if last is None else 1.5*v - 0.5*last), v
+
+SOLVERS = dict(euler=_euler, heun=_heun, multistep=_multistep)
 
 def _at_least_float32(z):
     return z.to(torch.promote_types(z.dtype, torch.float32))  # in bf16 small steps get lost
@@ -62,7 +69,7 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
            steps: int = 20,
            guidance: float = 1.0,  # 1 is off
            grid: str = "uniform",  # "uniform" or "release"
-           method: str = "euler",  # "euler" or "heun"
+           method: str = "euler",  # "euler", "heun" or "multistep"
            shared: bool = False,  # as in `guided`
            trajectory: bool = False,  # also return every point on the way
            renew=None,  # what draws noise anew after a step, as `renewing` gives
@@ -71,18 +78,18 @@ def sample(velocity,  # network: (x, t, null) -> velocity (b,n,d)
     "Carry `z` along the flow from t=0 to t=1: (b,n,d), or (steps+1,b,n,d) with `trajectory`."
     if method not in SOLVERS:
         raise ValueError(f"unknown method {method!r}: choose {' or '.join(SOLVERS)}")
-    if grid == "release" and (method == "heun" or renew):
+    if grid == "release" and (method != "euler" or renew):
         raise ValueError("the release grid ends at t=1 and is made for Euler's method without new "
                          "noise: take grid='uniform'")
-    if method == "heun" and renew:
+    if method != "euler" and renew:
         raise ValueError("noise is drawn anew after steps of Euler: take method='euler'")
     times, h = time_grid(steps, grid)
     z = _at_least_float32(z)
-    field, path = guided(velocity, guidance, shared), [z]
+    field, path, last = guided(velocity, guidance, shared), [z], None
     for k, t in enumerate(times.tolist()):
         now = torch.full((len(z),), t, device=z.device)
-        z = (renew(z, field(z, now), k, t, t + h) if renew and k + 1 < steps
-             else SOLVERS[method](field, z, now, h))
+        if renew and k + 1 < steps: z = renew(z, field(z, now), k, t, t + h)
+        else: z, last = SOLVERS[method](field, z, now, h, last)
         if trajectory: path.append(z)
         if callback: callback(k + 1, t + h, z)
     if not torch.isfinite(z).all():
