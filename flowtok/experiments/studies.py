@@ -462,16 +462,17 @@ def _command(plan, out, rows):
 def study_table(rows: list[dict], keys: list[str]) -> str:
     """Lines of text: for each change the mean over its seeds, and half the width of its 95 %
     interval (Student's t; wide, since seeds are few)."""
-    lines = [f"{'':34}{'seeds':>6}" + "".join(f"{k:>18}" for k in keys)]
+    lines = [f"{'':36}{'seeds':>6}" + "".join(f"{k:>18}" for k in keys)]
     for name in dict.fromkeys(r["name"] for r in rows):
         mine = [r for r in rows if r["name"] == name]
         if all("left_out" in r for r in mine):
-            lines.append(f"{name:34}        not measured: "
+            lines.append(f"{name:36}        not measured: "
                          f"{mine[0]['left_out'].partition('(')[0].strip()}")
             continue
         values = [[r[k] for r in mine if k in r] for k in keys]
-        cells = [f"{np.mean(v):10.3g}{_give_or_take(v)}" if v else " "*18 for v in values]
-        lines.append(f"{name:34}{len({r['seed'] for r in mine}):6}" + "".join(cells))
+        cells = [f"{_short(np.mean(v), 3):>10}{_give_or_take(v)}" if v else " "*18
+                 for v in values]
+        lines.append(f"{name:36}{len({r['seed'] for r in mine}):6}" + "".join(cells))
     return "\n".join(lines)
 
 def _half_width(values):
@@ -479,20 +480,26 @@ def _half_width(values):
     n = len(values)
     return float(stats.t.ppf(0.975, n - 1)*np.std(values, ddof=1)/n**0.5) if n > 1 else float("nan")
 
-def _give_or_take(values): return f" ±{_half_width(values):6.2g}" if len(values) > 1 else " "*8
+def _short(x, digits):
+    "A number with so many significant digits: 1410 and not 1.41e+03."
+    return f"{float(f'{x:.{digits}g}'):.10g}"
 
+def _give_or_take(values):
+    return f" ±{_short(_half_width(values), 2):>6}" if len(values) > 1 else " "*8
+
+# %% ../../nbs/30_studies.ipynb #std00033
 def differences(rows: list[dict], key: str) -> str:
     """Lines of text: how far each change moves `key` from the first row, seed by seed,
     with the 95 % interval of the mean."""
     first = rows[0]["name"]
     base = {r["seed"]: r[key] for r in rows if r["name"] == first}
-    lines = [f"{'':34}{key + ' moves by':>18}"]
+    lines = [f"{'':36}{key + ' moves by':>18}"]
     for name in dict.fromkeys(r["name"] for r in rows if key in r and r["name"] != first):
         d = [r[key] - base[r["seed"]] for r in rows if r["name"] == name and key in r
              and r["seed"] in base]
         doubt = "one seed" if len(d) < 2 else "" if abs(np.mean(d)) > _half_width(
             d) else "may be chance"
-        lines.append(f"{name:34}{np.mean(d):+10.3g}{_give_or_take(d)}   {doubt}".rstrip())
+        lines.append(f"{name:36}{np.mean(d):+10.3g}{_give_or_take(d)}   {doubt}".rstrip())
     return "\n".join(lines)
 
 # %% ../../nbs/30_studies.ipynb #std00032
