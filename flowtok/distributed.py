@@ -6,7 +6,7 @@
 __all__ = ['PATIENCE', 'plain_torch', 'pick_device', 'launched', 'accelerator', 'largest', 'the_same', 'check_shared']
 
 # %% ../nbs/22_distributed.ipynb #dis0c002
-import os, random, secrets, time
+import atexit, os, random, secrets, time
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -58,7 +58,12 @@ def launched(device: torch.device):
     from accelerate import PartialState  # takes a second to load
     # others may wait for the first
     state = PartialState(cpu=device.type == "cpu", timeout=timedelta(hours=6))
+    if state.num_processes > 1: atexit.register(_leave)
     return state, state.device if state.num_processes > 1 else device
+
+def _leave():
+    "Take down what connects the processes: a thread of it that outlives Python is a crash."
+    if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
 
 def accelerator(device,
                 precision: str = "no",  # or "bf16", "fp16": on a GPU only

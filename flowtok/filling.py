@@ -6,7 +6,7 @@
 __all__ = ['MOST', 'without_memory', 'saves_memory', 'read_file', 'read_state', 'fill']
 
 # %% ../nbs/00_filling.ipynb #fil00002
-import pickle, threading
+import pickle, struct, threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -67,7 +67,7 @@ def read_file(path: str | Path) -> dict:
             raise ValueError(f"{path} ends too early: cut short, perhaps; fetch it again") from None
         raise ValueError(f"{path} holds more than tensors and is not opened: its pickle could "
                          f"run code") from None
-    except (RuntimeError, EOFError, KeyError) as e:
+    except (RuntimeError, EOFError, OSError, LookupError, struct.error) as e:
         raise ValueError(f"{path} cannot be read ({type(e).__name__}): cut short, perhaps; fetch "
                          f"it again") from None
     except Exception as e:

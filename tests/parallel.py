@@ -68,3 +68,4 @@ if __name__ == "__main__":
     if process()[0] == 0:
         Path(target).write_text(json.dumps(dict(world=process()[1], losses=logged, exact=exact)))
         torch.save(pipe.state_dict(), Path(target).with_suffix(".pt"))
+    if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()  # else it may crash when Python ends

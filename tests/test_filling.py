@@ -11,7 +11,7 @@ from torch import nn
 import flowtok
 from flowtok import pipeline
 from flowtok.config import preset
-from flowtok.filling import fill, without_memory
+from flowtok.filling import fill, read_state, without_memory
 from flowtok.pipeline import Pipeline
 from flowtok.text import TextConfig, TextEncoder, tokenize
 
@@ -120,3 +120,13 @@ def test_the_same_generator_draws_the_same():
     assert torch.equal(first, drawn(torch.Generator().manual_seed(3))) and not torch.equal(first, second)
     twice = pipe.text_to_image(["a red circle"]*2, steps=2, output_type="tensor")
     assert torch.equal(twice, pipe.text_to_image("a red circle", steps=2, output_type="tensor", per_caption=2))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_that_was_cut_is_an_error_that_says_so(tmp_path, zipped):
+    "Wherever the cut lies: torch raises whatever comes, from IndexError and OSError to struct.error."
+    torch.save({f"blocks.{i}.weight": torch.randn(3, 3) for i in range(6)}, tmp_path/"whole.pth", _use_new_zipfile_serialization=zipped)
+    whole = (tmp_path/"whole.pth").read_bytes()
+    for n in range(20, len(whole) - 1, 11):
+        (tmp_path/"cut.pth").write_bytes(whole[:n])
+        with pytest.raises(ValueError, match="cut.pth (cannot be read|ends too early|holds more than tensors)"): read_state(tmp_path/"cut.pth")
