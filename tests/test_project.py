@@ -120,3 +120,22 @@ def test_records_name_no_path_of_a_machine():
     files = [*(ROOT/"nbs"/"results").rglob("*.json"), *(ROOT/"flowtok"/"weights").rglob("*.json")]
     found = [(f.name, c) for f in files for c in commands(json.loads(f.read_text()))]
     assert len(found) > 20 and not [c for c in found if any(w.startswith(("/", "~")) for w in c[1].split())]
+
+
+def test_saved_pictures_keep_rare_colours():
+    "A small yellow shape in a picture of many blues stays yellow."
+    import base64
+    import io
+
+    import numpy as np
+    from PIL import Image
+    from notebooks import shrink
+    blues = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)//np.array([4, 2, 1], np.uint8)
+    blues[100:115, 100:115] = (255, 230, 20)
+    picture = io.BytesIO()
+    Image.fromarray(blues).save(picture, "PNG")
+    output = {"image/png": base64.b64encode(picture.getvalue()).decode()}
+    before = len(output["image/png"])
+    shrink(dict(cells=[dict(outputs=[dict(data=output)])]))
+    after = np.asarray(Image.open(io.BytesIO(base64.b64decode(output["image/png"]))).convert("RGB")).astype(int)
+    assert len(output["image/png"]) < before/2 and np.abs(after[105, 105] - (255, 230, 20)).max() < 40
