@@ -177,6 +177,8 @@ def flowtok_sample(
     per_caption: int = 1,  # images of each caption
     steps: int = None,  # Euler steps; default: the preset's
     guidance: float = None,  # 1 is off; default: the preset's
+    # draw pictures anew that the model's own captioner doubts, up to so many times in all
+    tries: int = 1,
     seed: int = 0,  # another seed gives other images
     compile: store_true = False,  # compile the velocity network: worth it on a GPU, for many images
     device: str = "auto"):  # auto, cpu, cuda or mps
@@ -186,7 +188,8 @@ def flowtok_sample(
     _check_picture(out, PICTURES if sheet else PICTURES[:-2])
     pipe = load(model, device=device)
     if compile and pipe.flow: pipe.flow.dit.compile()
-    images = pipe.text_to_image(captions, steps, guidance, seed, per_caption=per_caption)
+    images = pipe.text_to_image(captions, steps, guidance, seed, per_caption=per_caption,
+                                tries=tries)
     parts = [slice(k, k + (PAGE if sheet else 1)) for k in range(0, len(images),
                                                                  PAGE if sheet else 1)]
     said = [c for c in captions for _ in range(per_caption)]
@@ -264,7 +267,7 @@ def _evaluate_tokenizer(pipe, data, samples, out, options):
           f"over {report['record']['samples']} images; wrote {Path(out)/'tokenizer.json'}")
 
 # %% ../nbs/25_cli.ipynb #cli00002
-def _check_evaluate(direction, drawings, samples, guidance, metrics, options):
+def _check_evaluate(direction, drawings, samples, guidance, tries, metrics, options):
     "Refuse what cannot be measured, and options that would not be used."
     least = 2 if drawings else 1
     if samples is not None and samples < least:
@@ -280,11 +283,13 @@ def _check_evaluate(direction, drawings, samples, guidance, metrics, options):
         unused[f"--direction {direction}"] = "guidance"
     if metrics is not None and direction == "tokenizer":
         unused[f"--direction {direction}"] = "metrics"
+    if tries > 1 and (not drawings or direction in ("i2t", "tokenizer")):
+        unused["anything but drawings that are drawn"] = "tries"
     for what, name in unused.items():
         raise ValueError(f"--{name.replace('_', '-')} means nothing for "
                          f"{what.partition(' (')[0]}: leave it out")
 
-def _evaluate_drawings(pipe, model, direction, out, samples, steps, guidance, seed):
+def _evaluate_drawings(pipe, model, direction, out, samples, steps, guidance, seed, tries):
     "Measure with the judge of drawings."
     from flowtok.records import alone
     lacks = dict(t2i=not pipe.flow, i2t=not pipe.captioner).get(direction)
@@ -296,7 +301,7 @@ def _evaluate_drawings(pipe, model, direction, out, samples, steps, guidance, se
     with alone(out):
         written = []
         if direction != "i2t" and pipe.flow:
-            written += _judge_drawings(pipe, out, samples, steps, guidance, seed)
+            written += _judge_drawings(pipe, out, samples, steps, guidance, seed, tries)
         if direction != "t2i" and pipe.captioner:
             written += _judge_captions(pipe, out, samples, steps, seed)
     print(f"wrote {', '.join(written)} into {out}")
@@ -309,15 +314,16 @@ def _recorded(report, begun):
     return report | dict(record=run_record(settings["seed"], round(time.perf_counter() - begun, 1))
                          | settings)
 
-def _judge_drawings(pipe, out, samples, steps, guidance, seed):
+def _judge_drawings(pipe, out, samples, steps, guidance, seed, tries):
     "Write what the judge says of drawings into `out`; returns the names of the files."
     steps = pipe.preset.draw_steps if steps is None else steps
     from flowtok.evaluation import caption_set, evaluate_shapes, show_judged
     from flowtok.records import save_figure, write_json
     begun, texts = time.perf_counter(), caption_set("mix", 24, seed)
-    report = evaluate_shapes(pipe, samples, steps, guidance, seed)
+    report = evaluate_shapes(pipe, samples, steps, guidance, seed, tries)
     write_json(out/"evaluation.json", _recorded(report, begun))
-    save_figure(show_judged(pipe.images(texts, steps, guidance, seed), texts), out/"gallery.png")
+    images = pipe.images(texts, steps, guidance, seed, tries=tries)
+    save_figure(show_judged(images, texts), out/"gallery.png")
     for name, row in report["right"].items():
         print(f"{name:10} all named attributes right: {100*row['right']:5.1f} %")
     return ["evaluation.json", "gallery.png"]
@@ -359,6 +365,8 @@ def flowtok_evaluate(
     out: str = "evaluation",  # folder for evaluation.json and gallery.png
     steps: int = None,  # Euler steps; default: the preset's
     guidance: float = None,  # 1 is off; default: the preset's
+    # draw drawings anew that the model's own captioner doubts, up to so many times in all
+    tries: int = 1,
     seed: int = 1000,  # of captions and noise
     device: str = "auto",  # auto, cpu, cuda or mps
     # t2i: what it draws; i2t: what it says; both; tokenizer: what it rebuilds of --data
@@ -376,10 +384,11 @@ def flowtok_evaluate(
     from flowtok.pipeline import load
     chosen = [m for m in metrics.split(",") if m] if metrics is not None else None
     options = dict(caption_column=caption_column, split=split, max_broken=max_broken)
-    _check_evaluate(direction, data == "shapes", samples, guidance, chosen, options)
+    _check_evaluate(direction, data == "shapes", samples, guidance, tries, chosen, options)
     pipe, out = load(model, device=device), Path(out)
     if data == "shapes":
-        _evaluate_drawings(pipe, model, direction, out, samples or 1000, steps, guidance, seed)
+        _evaluate_drawings(pipe, model, direction, out, samples or 1000, steps, guidance, seed,
+                           tries)
     elif data.partition(":")[0] == "emoji":
         _evaluate_emoji(pipe, direction, data, out, samples, steps, guidance, seed,
                         options | dict(metrics=metrics))

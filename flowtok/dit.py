@@ -189,10 +189,12 @@ class DiT(nn.Module):
                 t,  # time in [0,1], (b,); or fewer, each for a run of samples that share it
                 null=None,  # bool, as many as times: True asks for any image; None is all False
                 context=None,  # (b,m,text_width), for blocks that look at one
-                taken=None) -> torch.Tensor:  # from `x` before the blocks see it (b,n,d)
+                taken=None,  # from `x` before the blocks see it (b,n,d)
+                more=None) -> torch.Tensor:  # added to what time and null say (b,width)
         null = (torch.zeros(len(t), dtype=torch.long, device=x.device) if null is None
                 else null.long())
         c, look = self.time(t) + self.null(null), () if context is None else (context,)
+        if more is not None: c = c + more
         y = (self.embed((x if taken is None else x - taken).to(self.embed.weight.dtype))
              + self.positions)
         for block in self.blocks: y = block(y, c, *look)

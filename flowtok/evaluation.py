@@ -138,11 +138,15 @@ def source_width(pipe, captions: list[str]) -> dict:
     return dict(sigma=round(std.mean().item(), 4), mean_spread=round(mean.std(0).mean().item(), 4))
 
 # %% ../nbs/11_evaluation.ipynb #wrp00004
-def spread_report(pipe, n: int, seed: int, steps: int = 20, guidance: float | None = None) -> dict:
+def _more(tries): return dict(tries=tries) if tries > 1 else {}  # for what can draw anew
+
+def spread_report(pipe, n: int, seed: int, steps: int = 20, guidance: float | None = None,
+                  tries: int = 1) -> dict:
     """Position spread of sampled images over ten captions that name everything, as a share of that
     of real drawings."""
     captions = caption_set("seen", 10, seed + 3)
-    spreads = [position_spread(pipe.images([c]*n, steps, guidance, seed), c) for c in captions]
+    spreads = [position_spread(pipe.images([c]*n, steps, guidance, seed, **_more(tries)), c)
+               for c in captions]
     found = [s for s in spreads if s is not None]
     return dict(captions=len(found), share_of_real=round(float(np.mean(found))/(JITTER/3**0.5), 4)
                 if found else 0.0)
@@ -162,10 +166,11 @@ def trade_off(pipe, n: int, seed: int, steps: int = 20,
 # %% ../nbs/11_evaluation.ipynb #7fafc1e3
 def evaluate_shapes(pipe,  # a Pipeline trained on shapes
                     samples: int = 1000,  # captions of each set
-                    steps: int = 20, guidance: float | None = None, seed: int = 1000) -> dict:
+                    steps: int = 20, guidance: float | None = None, seed: int = 1000,
+                    tries: int = 1) -> dict:  # of a picture, as in `Pipeline.text_to_image`
     "All numbers of this notebook for one pipeline, and the settings that they were taken with."
     guidance, few = pipe.preset.guidance if guidance is None else guidance, max(16, samples//4)
-    def drawn(texts, k=steps): return pipe.images(texts, k, guidance, seed)
+    def drawn(texts, k=steps): return pipe.images(texts, k, guidance, seed, **_more(tries))
     sets = {name: caption_set(name, samples, seed) for name in CAPTION_SETS}
     right = {name: accuracy(drawn(texts), texts) for name, texts in sets.items()}
     free = {c: freedom(drawn([c]*few), c) for c in FREE_CAPTIONS}
@@ -174,10 +179,11 @@ def evaluate_shapes(pipe,  # a Pipeline trained on shapes
     distances = [d for f in free.values() for d in f["total_variation"].values()]
     return dict(tokenizer=reconstruction(pipe, samples, seed), right=right, free=free,
                 free_mean=round(float(np.mean(distances)), 4), free_worst=round(max(distances), 4),
-                spread=spread_report(pipe, max(16, few//2), seed, steps, guidance),
+                spread=spread_report(pipe, max(16, few//2), seed, steps, guidance, tries),
                 source=source_width(pipe, other),
                 steps=by_steps, guidance=trade_off(pipe, max(16, few//2), seed + 1, steps),
-                settings=dict(samples=samples, steps=steps, guidance=guidance, seed=seed))
+                settings=dict(samples=samples, steps=steps, guidance=guidance, seed=seed,
+                              tries=tries))
 
 # %% ../nbs/11_evaluation.ipynb #wrp00005
 def caption_accuracy(captions: list[str],  # what a model said of each picture

@@ -22,7 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .captioned import open_images_at
-from .captioning import Captioner, ids_to_text, read_words
+from .captioning import Captioner, ids_to_text, read_words, word_losses
 from .config import Preset, preset_from_dict
 from .core import finite_number, generator, whole_number
 from .dit import DiT
@@ -127,10 +127,11 @@ def evaluating(pipe: Pipeline):
         if before: pipe.train()
 
 def _each(draw, seed, what, n, first=0):
-    """`draw(generator)` for each of `n` items from place `first` of a list: its noise depends on
-    the seed and on its place only."""
+    """`draw(generator)` for each of `n` items from place `first` of a list, or at the places that
+    `first` lists: its noise depends on the seed and on its place only."""
     seed = tuple(map(whole_number, seed)) if isinstance(seed, tuple) else whole_number(seed)
-    return torch.stack([draw(generator(seed, what, i)) for i in range(first, first + n)])
+    places = first if isinstance(first, list) else range(first, first + n)
+    return torch.stack([draw(generator(seed, what, i)) for i in places])
 
 # %% ../nbs/24_pipeline.ipynb #pip0enc0
 @patch
@@ -143,7 +144,7 @@ def encode_text(self: Pipeline,
     return _source(self, self.text_encoder.tokenize(captions), seed, 0)
 
 def _source(pipe, ids, seed, first):
-    "What `encode_text` says, of token ids (b,n) that stand from place `first` of a longer list."
+    "What `encode_text` says, of token ids (b,n) of a longer list; `first` is as in `_each`."
     features = pipe.text_encoder(ids.to(pipe.device))
     posterior = pipe.drawing().project(features.to(pipe.dtype))
     noise = _each(lambda g: normal(posterior.mean.shape[1:], g), seed, "source", len(ids), first)
@@ -173,7 +174,8 @@ def walk(self: Pipeline,
          batch: int = 256,  # samples at a time
          eta: float | None = None,  # share of that noise: 0 is none; None takes the preset's
          trajectory: bool = False,
-         first: int = 0,  # place of `z[0]` in a longer list, whose noise it has
+         # place of `z[0]` in a longer list, or the places of all, whose noise they have
+         first: int | list[int] = 0,
          callback=None) -> torch.Tensor:  # as in `sample`, for each batch
     """Image tokens (b,n,d) at the end of the flow from `z`;
     with `trajectory`, every point on the way (steps+1,b,n,d)."""
@@ -213,6 +215,10 @@ def text_to_image(self: Pipeline,
                   seed: int = 0,  # another seed gives other images of the same captions
                   *, per_caption: int = 1,  # images of each caption, side by side in the list
                   eta: float | None = None,  # as in `walk`
+                  # a picture in which the model's own captioner finds its caption unlikely is drawn
+                  # anew, up to so many times in all, and the one that fits best is kept
+                  tries: int = 1,
+                  limit: float = 4.0,  # `surprise` above which it is drawn anew, in nats
                   output_type: str = "pil",  # of `OUTPUTS`
                   # images at a time, in every network; None: as many as fit in little memory
                   batch: int | None = None,
@@ -231,6 +237,8 @@ def text_to_image(self: Pipeline,
     self.drawing()
     captions = [captions] if isinstance(captions, str) else list(captions)
     each, steps = whole_number(per_caption, "per_caption", 1), _steps(self, steps)
+    tries, limit = whole_number(tries, "tries", 1), finite_number(limit, "limit")
+    if tries > 1: self.caption_velocity  # or a ValueError
     ids = self.text_encoder.tokenize(captions).repeat_interleave(each,
                                                                  0).split(_at_a_time(self, batch))
     if generator is not None:
@@ -239,16 +247,54 @@ def text_to_image(self: Pipeline,
         def after(step, t, z):
             bar.update()
             if callback: callback(step, t, z)
-        parts = [_drawn(self, part, i*len(ids[0]), steps, guidance, seed, eta, output_type, after)
+        draw = _from_captions(self, steps, guidance, seed, eta, after)
+        parts = [_drawn(self, part, i*len(ids[0]), draw, tries, limit, output_type)
                  for i, part in enumerate(ids)]
     return [image for part in parts for image in part] if output_type == "pil" else torch.cat(parts)
 
-# %% ../nbs/24_pipeline.ipynb #pip00t2j
+# %% ../nbs/24_pipeline.ipynb #pip0sur0
 @torch.no_grad()
-def _drawn(pipe, ids, first, steps, guidance, seed, eta, output_type, callback):
-    "Images of captions (b,n) that stand from place `first` of a longer list."
-    features, z = _source(pipe, ids, seed, first)
-    z = pipe.walk(z, steps, guidance, seed, len(z), eta, first=first, callback=callback)
+def _surprise(pipe, z, ids):
+    "What `surprise` says, of token ids (b,m)."
+    text = pipe.captioner.text
+    said = sample(pipe.caption_velocity, z, pipe.preset.caption_steps)
+    words = pipe.text_encoder.rows[ids.to(pipe.device)]
+    losses, _, _ = word_losses(text.decoder, text.denormalize(said).to(pipe.dtype), words)
+    return losses.float().amax(1)
+
+@patch
+def surprise(self: Pipeline,
+             z,  # normalised image tokens (b,n,d)
+             captions: list[str]) -> torch.Tensor:
+    """How unlikely the captioner finds the least likely word of each caption, in nats (b,):
+    a picture that fits its caption is described by every word of it."""
+    with evaluating(self): return _surprise(self, z, self.text_encoder.tokenize(captions))
+
+# %% ../nbs/24_pipeline.ipynb #pip00t2j
+def _from_captions(pipe, steps, guidance, seed, eta, callback):
+    """A function of token ids (b,n), their places in a longer list (as in `_each`) and the number
+    of the try, which gives features and image tokens."""
+    seeds = seed if isinstance(seed, tuple) else (seed,)
+    def draw(ids, places, again=0):
+        own = (*seeds, again) if again else seed
+        features, z = _source(pipe, ids, own, places)
+        return features, pipe.walk(z, steps, guidance, own, len(z), eta, first=places,
+                                   callback=callback)
+    return draw
+
+@torch.no_grad()
+def _drawn(pipe, ids, first, draw, tries, limit, output_type):
+    """Images of captions (b,n) that stand from place `first` of a longer list, by `draw` as
+    `_from_captions` makes it; where `tries` is above 1, those that surprise are drawn anew."""
+    features, z = draw(ids, first)
+    doubt = _surprise(pipe, z, ids) if tries > 1 else None
+    for k in range(1, tries):
+        again = (doubt > limit).nonzero()[:, 0]
+        if not len(again): break
+        _, new = draw(ids[again.cpu()], [first + i for i in again.tolist()], k)
+        rest = _surprise(pipe, new, ids[again.cpu()])
+        better = rest < doubt[again]
+        z[again[better]], doubt[again[better]] = new[better], rest[better]
     if output_type == "latent": return z
     images = pipe.decode(z, features)
     return images if output_type == "tensor" else [to_pil(x) for x in images]
@@ -256,10 +302,11 @@ def _drawn(pipe, ids, first, steps, guidance, seed, eta, output_type, callback):
 @patch
 def images(self: Pipeline, captions: list[str] | str, steps: int | None = None,
            guidance: float | None = None,
-           seed: int = 0, batch: int | None = None, eta: float | None = None) -> torch.Tensor:
+           seed: int = 0, batch: int | None = None, eta: float | None = None,
+           tries: int = 1) -> torch.Tensor:
     "As `text_to_image`, but tensors (b,3,h,w) in [0,1]."
     return self.text_to_image(captions, steps, guidance, seed, batch=batch, eta=eta,
-                              output_type="tensor")
+                              tries=tries, output_type="tensor")
 
 Pipeline.__call__ = Pipeline.text_to_image
 

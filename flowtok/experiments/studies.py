@@ -370,13 +370,15 @@ def _planned(name, steps, seconds):
 
 # %% ../../nbs/30_studies.ipynb #stu00005
 def _trained_row(plan, title, variant, seed):
-    "One row and its pictures; a change whose networks cannot be fetched is left out."
+    """One row and its pictures; a change whose networks cannot be fetched is left out, and one
+    whose numbers left the finite ones is a result too."""
     wall, cpu, pictures = time.perf_counter(), time.process_time(), None
     try:
         with plain_torch(): row, pictures = plan.run(variant, seed, **plan.settings)
     except ValueError as e:
         if "could not be fetched" not in str(e): raise ValueError(f"{title!r}: {e}") from e
         row = dict(left_out=str(e))
+    except FloatingPointError as e: row = dict(diverged=str(e))
     taken = dict(seconds=round(time.perf_counter() - wall, 1),
                  cpu_seconds=round(time.process_time() - cpu, 1))
     return (dict(name=title, seed=seed) | (dict(text=_digest(plan.text)) if plan.text else {}) | row
@@ -465,15 +467,20 @@ def study_table(rows: list[dict], keys: list[str]) -> str:
     lines = [f"{'':36}{'seeds':>6}" + "".join(f"{k:>18}" for k in keys)]
     for name in dict.fromkeys(r["name"] for r in rows):
         mine = [r for r in rows if r["name"] == name]
-        if all("left_out" in r for r in mine):
-            lines.append(f"{name:36}        not measured: "
-                         f"{mine[0]['left_out'].partition('(')[0].strip()}")
-            continue
         values = [[r[k] for r in mine if k in r] for k in keys]
+        if not any(values) and (why := _why_not(mine)):
+            lines.append(f"{name:36}        {why}")
+            continue
         cells = [f"{_short(np.mean(v), 3):>10}{_give_or_take(v)}" if v else " "*18
                  for v in values]
         lines.append(f"{name:36}{len({r['seed'] for r in mine}):6}" + "".join(cells))
     return "\n".join(lines)
+
+def _why_not(rows):
+    "Why a change has no numbers, if its rows say so."
+    for key, what, end in (("diverged", "diverged", ","), ("left_out", "not measured", "(")):
+        for r in (r for r in rows if key in r):
+            return f"{what}: {r[key].partition(end)[0].strip()}"
 
 def _half_width(values):
     "Half the width of the 95 % interval of the mean of `values`; nan for one value."
@@ -492,9 +499,10 @@ def differences(rows: list[dict], key: str) -> str:
     """Lines of text: how far each change moves `key` from the first row, seed by seed,
     with the 95 % interval of the mean."""
     first = rows[0]["name"]
-    base = {r["seed"]: r[key] for r in rows if r["name"] == first}
+    base = {r["seed"]: r[key] for r in rows if r["name"] == first and key in r}
     lines = [f"{'':36}{key + ' moves by':>18}"]
-    for name in dict.fromkeys(r["name"] for r in rows if key in r and r["name"] != first):
+    for name in dict.fromkeys(r["name"] for r in rows if key in r and r["name"] != first
+                              and r["seed"] in base):
         d = [r[key] - base[r["seed"]] for r in rows if r["name"] == name and key in r
              and r["seed"] in base]
         doubt = "one seed" if len(d) < 2 else "" if abs(np.mean(d)) > _half_width(
