@@ -151,6 +151,7 @@ def word_losses(decoder: TextDecoder,
     """Cross-entropy of each word but the start mark (b,m-1), 0 where it does not count; which
     count: the words, the end mark and one pad behind it; and which of all are right."""
     logits, target = decoder(z, words[:, :-1]), words[:, 1:]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     said = F.pad(words[:, 1:-1] != 0, (1, 0), value=True)
     loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
     return loss*said, said, logits.argmax(-1) == target

@@ -283,6 +283,7 @@ def _check_evaluate(direction, drawings, samples, guidance, tries, metrics, opti
         unused[f"--direction {direction}"] = "guidance"
     if metrics is not None and direction == "tokenizer":
         unused[f"--direction {direction}"] = "metrics"
+    if tries < 1: raise ValueError(f"--tries must be at least 1, got {tries}")
     if tries > 1 and (not drawings or direction in ("i2t", "tokenizer")):
         unused["anything but drawings that are drawn"] = "tries"
     for what, name in unused.items():
@@ -296,8 +297,9 @@ def _evaluate_drawings(pipe, model, direction, out, samples, steps, guidance, se
     if lacks:
         raise ValueError(
             f"{model} was not trained in direction {direction}: evaluate the other one")
-    if guidance is not None and not pipe.flow:
-        raise ValueError("--guidance means nothing for a model that does not draw: leave it out")
+    for name, used in dict(guidance=guidance is not None, tries=tries > 1).items():
+        if used and not pipe.flow:
+            raise ValueError(f"--{name} means nothing for a model that does not draw: leave it out")
     with alone(out):
         written = []
         if direction != "i2t" and pipe.flow:

@@ -194,7 +194,7 @@ class DiT(nn.Module):
         null = (torch.zeros(len(t), dtype=torch.long, device=x.device) if null is None
                 else null.long())
         c, look = self.time(t) + self.null(null), () if context is None else (context,)
-        if more is not None: c = c + more
+        if more is not None: c = c + more.to(c.dtype)
         y = (self.embed((x if taken is None else x - taken).to(self.embed.weight.dtype))
              + self.positions)
         for block in self.blocks: y = block(y, c, *look)

@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 import torch
 
-from .core import generator
+from .core import generator, whole_number
 from .pictures import show_images
 from .sampling import guided, sample, sample_adaptive
 from .shapes import (
@@ -152,15 +152,15 @@ def spread_report(pipe, n: int, seed: int, steps: int = 20, guidance: float | No
                 if found else 0.0)
 
 def trade_off(pipe, n: int, seed: int, steps: int = 20,
-              guidances=(1.0, 1.1, 1.25, 1.5, 2.0, 4.0)) -> dict:
+              guidances=(1.0, 1.1, 1.25, 1.5, 2.0, 4.0), tries: int = 1) -> dict:
     """For each guidance: accuracy on captions of one and of two shapes that name everything, and
     position spread."""
     one, two = (caption_set(name, n, seed) for name in ("seen", "two shapes"))
     drawn = max(16, n//8)
     def at(g):
-        right = {k: accuracy(pipe.images(v, steps, g, seed), v)["right"]
+        right = {k: accuracy(pipe.images(v, steps, g, seed, **_more(tries)), v)["right"]
                  for k, v in dict(one=one, two=two).items()}
-        return right | dict(spread=spread_report(pipe, drawn, seed, steps, g)["share_of_real"])
+        return right | dict(spread=spread_report(pipe, drawn, seed, steps, g, tries)["share_of_real"])
     return {g: at(g) for g in guidances}
 
 # %% ../nbs/11_evaluation.ipynb #7fafc1e3
@@ -169,6 +169,7 @@ def evaluate_shapes(pipe,  # a Pipeline trained on shapes
                     steps: int = 20, guidance: float | None = None, seed: int = 1000,
                     tries: int = 1) -> dict:  # of a picture, as in `Pipeline.text_to_image`
     "All numbers of this notebook for one pipeline, and the settings that they were taken with."
+    tries = whole_number(tries, "tries", 1)
     guidance, few = pipe.preset.guidance if guidance is None else guidance, max(16, samples//4)
     def drawn(texts, k=steps): return pipe.images(texts, k, guidance, seed, **_more(tries))
     sets = {name: caption_set(name, samples, seed) for name in CAPTION_SETS}
@@ -181,7 +182,7 @@ def evaluate_shapes(pipe,  # a Pipeline trained on shapes
                 free_mean=round(float(np.mean(distances)), 4), free_worst=round(max(distances), 4),
                 spread=spread_report(pipe, max(16, few//2), seed, steps, guidance, tries),
                 source=source_width(pipe, other),
-                steps=by_steps, guidance=trade_off(pipe, max(16, few//2), seed + 1, steps),
+                steps=by_steps, guidance=trade_off(pipe, max(16, few//2), seed + 1, steps, tries=tries),
                 settings=dict(samples=samples, steps=steps, guidance=guidance, seed=seed,
                               tries=tries))
 

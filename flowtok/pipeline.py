@@ -215,10 +215,10 @@ def text_to_image(self: Pipeline,
                   seed: int = 0,  # another seed gives other images of the same captions
                   *, per_caption: int = 1,  # images of each caption, side by side in the list
                   eta: float | None = None,  # as in `walk`
-                  # a picture in which the model's own captioner finds its caption unlikely is drawn
-                  # anew, up to so many times in all, and the one that fits best is kept
+                  # a picture whose caption has a high `surprisal` is drawn anew, up to so many
+                  # times in all, and the one that fits best is kept
                   tries: int = 1,
-                  limit: float = 4.0,  # `surprise` above which it is drawn anew, in nats
+                  limit: float | None = None,  # from which it is high, in nats; None: 6
                   output_type: str = "pil",  # of `OUTPUTS`
                   # images at a time, in every network; None: as many as fit in little memory
                   batch: int | None = None,
@@ -237,8 +237,7 @@ def text_to_image(self: Pipeline,
     self.drawing()
     captions = [captions] if isinstance(captions, str) else list(captions)
     each, steps = whole_number(per_caption, "per_caption", 1), _steps(self, steps)
-    tries, limit = whole_number(tries, "tries", 1), finite_number(limit, "limit")
-    if tries > 1: self.caption_velocity  # or a ValueError
+    tries, limit = _tries(self, tries, limit)
     ids = self.text_encoder.tokenize(captions).repeat_interleave(each,
                                                                  0).split(_at_a_time(self, batch))
     if generator is not None:
@@ -247,28 +246,30 @@ def text_to_image(self: Pipeline,
         def after(step, t, z):
             bar.update()
             if callback: callback(step, t, z)
-        draw = _from_captions(self, steps, guidance, seed, eta, after)
+        draw = _from_captions(self, steps, guidance, seed, eta, after)  # calls it in the first try
         parts = [_drawn(self, part, i*len(ids[0]), draw, tries, limit, output_type)
                  for i, part in enumerate(ids)]
     return [image for part in parts for image in part] if output_type == "pil" else torch.cat(parts)
 
 # %% ../nbs/24_pipeline.ipynb #pip0sur0
 @torch.no_grad()
-def _surprise(pipe, z, ids):
-    "What `surprise` says, of token ids (b,m)."
-    text = pipe.captioner.text
-    said = sample(pipe.caption_velocity, z, pipe.preset.caption_steps)
-    words = pipe.text_encoder.rows[ids.to(pipe.device)]
-    losses, _, _ = word_losses(text.decoder, text.denormalize(said).to(pipe.dtype), words)
-    return losses.float().amax(1)
+def _surprisal(pipe, z, ids):
+    "What `surprisal` says, of token ids (b,m)."
+    text, encoder = pipe.captioner.text, pipe.text_encoder
+    def part(z, ids):
+        said = text.denormalize(sample(pipe.caption_velocity, z, pipe.preset.caption_steps))
+        words = encoder.rows[ids.to(pipe.device)]
+        words = words.masked_fill(words >= encoder.size, 0)  # not known, and not counted
+        return word_losses(text.decoder, said.to(pipe.dtype), words)[0].amax(1)
+    return torch.cat([part(*p) for p in zip(z.split(64), ids.split(64))])
 
 @patch
-def surprise(self: Pipeline,
-             z,  # normalised image tokens (b,n,d)
-             captions: list[str]) -> torch.Tensor:
-    """How unlikely the captioner finds the least likely word of each caption, in nats (b,):
-    a picture that fits its caption is described by every word of it."""
-    with evaluating(self): return _surprise(self, z, self.text_encoder.tokenize(captions))
+def surprisal(self: Pipeline,
+              z,  # normalised image tokens (b,n,d), such as `text_to_image` gives as "latent"
+              captions: list[str]) -> torch.Tensor:
+    """Surprisal of the least likely word (or end) of each caption, given image tokens, in the
+    eyes of the captioner: (b,), in nats. Words that the model does not know do not count."""
+    with evaluating(self): return _surprisal(self, z, self.text_encoder.tokenize(captions))
 
 # %% ../nbs/24_pipeline.ipynb #pip00t2j
 def _from_captions(pipe, steps, guidance, seed, eta, callback):
@@ -276,25 +277,33 @@ def _from_captions(pipe, steps, guidance, seed, eta, callback):
     of the try, which gives features and image tokens."""
     seeds = seed if isinstance(seed, tuple) else (seed,)
     def draw(ids, places, again=0):
-        own = (*seeds, again) if again else seed
+        own = (*seeds, 2**31 + again) if again else seed  # the seed of no block of a long list
         features, z = _source(pipe, ids, own, places)
         return features, pipe.walk(z, steps, guidance, own, len(z), eta, first=places,
-                                   callback=callback)
+                                   callback=None if again else callback)
     return draw
+
+def _tries(pipe, tries, limit):
+    "Both as numbers; what cannot be used is refused before anything is drawn."
+    tries = whole_number(tries, "tries", 1)
+    if tries == 1 and limit is not None:
+        raise ValueError("limit says what is drawn anew, and with one try nothing is: give tries")
+    if tries > 1: pipe.caption_velocity  # or a ValueError
+    return tries, 6.0 if limit is None else finite_number(limit, "limit")
 
 @torch.no_grad()
 def _drawn(pipe, ids, first, draw, tries, limit, output_type):
     """Images of captions (b,n) that stand from place `first` of a longer list, by `draw` as
-    `_from_captions` makes it; where `tries` is above 1, those that surprise are drawn anew."""
+    `_from_captions` makes it; those that do not fit are drawn anew, where `tries` is above 1."""
     features, z = draw(ids, first)
-    doubt = _surprise(pipe, z, ids) if tries > 1 else None
+    worst = _surprisal(pipe, z, ids) if tries > 1 else None
     for k in range(1, tries):
-        again = (doubt > limit).nonzero()[:, 0]
+        again = (worst > limit).nonzero()[:, 0]
         if not len(again): break
         _, new = draw(ids[again.cpu()], [first + i for i in again.tolist()], k)
-        rest = _surprise(pipe, new, ids[again.cpu()])
-        better = rest < doubt[again]
-        z[again[better]], doubt[again[better]] = new[better], rest[better]
+        found = _surprisal(pipe, new, ids[again.cpu()])
+        better = found < worst[again]
+        z[again[better]], worst[again[better]] = new[better], found[better]
     if output_type == "latent": return z
     images = pipe.decode(z, features)
     return images if output_type == "tensor" else [to_pil(x) for x in images]

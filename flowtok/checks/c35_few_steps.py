@@ -27,7 +27,8 @@ def _35_1(answer):  # a function: share that is right, tries -> share in the end
 @exercise("35.2")
 def _35_2(answer):  # a function: field, x (b,d), t, r -> mean velocity (b,d)
     x = torch.linspace(-2, 2, 10).view(5, 2)
-    fields = {"v = -3x": (lambda x, s: -3*x, lambda x, t, r: x*(torch.tensor(-3*(r - t)).exp() - 1)),
+    fields = {"v = -3x": (lambda x, s: -3*x,
+                          lambda x, t, r: x*(torch.tensor(-3*(r - t)).exp() - 1)),
               "v = 2s": (lambda x, s: torch.full_like(x, 2*s), lambda x, t, r: r*r - t*t),
               "v = -3xs": (lambda x, s: -3*x*s,
                            lambda x, t, r: x*(torch.tensor(-1.5*(r*r - t*t)).exp() - 1))}

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TOKENIZER', 'FLOW', 'OF_A_FLOW', 'FIRST_RECIPE', 'STUDIES', 'Placed', 'learned_positions', 'plain_mlp', 'Crops',
-           'tokenizer_row', 'trained_flow', 'flow_row', 'wishes', 'Watched', 'steps_in', 'bench_row', 'read_study',
-           'read_ideas', 'StudyPlan', 'study', 'study_table', 'differences', 'compared']
+           'tokenizer_row', 'encoded', 'trained_flow', 'flow_row', 'wishes', 'Watched', 'steps_in', 'bench_row',
+           'read_study', 'read_ideas', 'StudyPlan', 'study', 'study_table', 'differences', 'compared']
 
 # %% ../../nbs/30_studies.ipynb #std00002
 import json, runpy, sys, time, warnings
@@ -164,7 +164,7 @@ FLOW = {
 
 # %% ../../nbs/30_studies.ipynb #fea00fa9
 @lru_cache(maxsize=1)
-def _encoded(n=20_000):
+def encoded(n=20_000):
     "The bundled model, and the latent cache that its tokenizer makes of `n` drawings."
     pipe = load("nano", device="cpu")
     images = Images(open_data("shapes", 32, n=n), progress=False)
@@ -178,7 +178,7 @@ def trained_flow(variant: dict, seed: int, steps: int,
                  watch=None) -> Pipeline:
     "The bundled model with another flow, trained for so many steps: a Pipeline."
     _check_idea(variant)
-    source, cache = _encoded()
+    source, cache = encoded()
     p = changed(replace(preset("nano"), direction="t2i", tokenizer=source.preset.tokenizer),
                 variant.get("change", {}))
     p = replace(p, train_flow=shorten(p.train_flow, max(1, int(steps*variant.get("length", 1)))))
@@ -260,7 +260,7 @@ def steps_in(seconds: float, variant: dict, seed: int = 0) -> int:
         begun = time.process_time()
         trained_flow(_without_length(variant), seed, steps)
         return time.process_time() - begun
-    _encoded()
+    encoded()
     taken(2)  # the first steps of a process are slow
     few, more = taken(10), taken(40)
     if more <= few: raise ValueError("the time of a step could not be measured: give --steps")
@@ -275,7 +275,7 @@ def bench_row(variant: dict, seed: int, steps: int = 3000, seconds: float | None
     """Train one flow for so many steps, or CPU `seconds`; returns its learning curve, what it
     reaches (`wishes`), the CPU seconds of the training, and eight pictures."""
     if seconds: steps, variant = steps_in(seconds, variant, seed), _without_length(variant)
-    _encoded()  # once, and not part of a training
+    encoded()  # once, and not part of a training
     curve = Watched(guidance, watched)
     pipe = trained_flow(variant, seed, steps, curve)
     row = dict(steps=curve.points[-1]["step"], training_s=curve.points[-1]["cpu_seconds"])

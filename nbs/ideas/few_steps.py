@@ -2,5 +2,17 @@
 
 flowtok-study ideas/few_steps.py --seeds 0
 """
-from flowtok.experiments.few_steps import FEW as IDEAS
 from flowtok.experiments.few_steps import few_row as row
+from flowtok.experiments.few_steps import learn_intervals, mean_flow, start_from_bundled
+from flowtok.model import FlowParts
+
+MEAN = FlowParts(network=mean_flow())
+SLOWER = {"train_flow.lr": 5e-4, "train_flow.muon_lr": 1.3e-3, "train_flow.easy": 0.0}
+
+IDEAS = {
+    "the bundled flow": {},
+    "a flow, from nothing": dict(change={}),
+    "mean velocity, from nothing": dict(edit=learn_intervals, parts=MEAN),
+    "mean velocity, from the flow": dict(edit=start_from_bundled, parts=MEAN, change=SLOWER),
+    "distilled": dict(paths=4000, change=SLOWER),
+}
