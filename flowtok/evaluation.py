@@ -160,7 +160,8 @@ def trade_off(pipe, n: int, seed: int, steps: int = 20,
     def at(g):
         right = {k: accuracy(pipe.images(v, steps, g, seed, **_more(tries)), v)["right"]
                  for k, v in dict(one=one, two=two).items()}
-        return right | dict(spread=spread_report(pipe, drawn, seed, steps, g, tries)["share_of_real"])
+        scatter = spread_report(pipe, drawn, seed, steps, g, tries)
+        return right | dict(spread=scatter["share_of_real"])
     return {g: at(g) for g in guidances}
 
 # %% ../nbs/11_evaluation.ipynb #7fafc1e3
@@ -182,7 +183,8 @@ def evaluate_shapes(pipe,  # a Pipeline trained on shapes
                 free_mean=round(float(np.mean(distances)), 4), free_worst=round(max(distances), 4),
                 spread=spread_report(pipe, max(16, few//2), seed, steps, guidance, tries),
                 source=source_width(pipe, other),
-                steps=by_steps, guidance=trade_off(pipe, max(16, few//2), seed + 1, steps, tries=tries),
+                steps=by_steps,
+                guidance=trade_off(pipe, max(16, few//2), seed + 1, steps, tries=tries),
                 settings=dict(samples=samples, steps=steps, guidance=guidance, seed=seed,
                               tries=tries))
 

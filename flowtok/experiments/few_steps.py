@@ -7,7 +7,7 @@ __all__ = ['learn_intervals', 'mean_velocity', 'mean_target', 'mean_flow', 'few_
            'start_from_bundled', 'student', 'solved', 'ways_of', 'measured', 'few_row', 'with_ends', 'end_variance']
 
 # %% ../../nbs/35_few_steps.ipynb #few00002
-import time
+import time, warnings
 from functools import partial
 from itertools import pairwise
 
@@ -58,8 +58,9 @@ def mean_target(p: Pairs,  # with `x`, `t`, `velocity` and `null`
     go = (r > p.t).nonzero()[:, 0]
     if not len(go): return p.velocity
     u = lambda x, t: mean_velocity(p.model, x, t, r[go], p.null[go])
-    along = p.velocity[go], torch.ones_like(p.t[go])
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # other kernels have no such derivative
+    along = p.velocity[go], torch.ones_like(p.t[go])  # kernels but MATH have no such derivative
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # that torch gives to itself
         change = torch.func.jvp(u, (p.x[go], p.t[go]), along)[1]
     return p.velocity.index_add(0, go, (r - p.t)[go, None, None]*change)
 
