@@ -290,6 +290,7 @@ def _check_evaluate(direction, drawings, samples, guidance, tries, metrics, opti
         raise ValueError(f"--{name.replace('_', '-')} means nothing for "
                          f"{what.partition(' (')[0]}: leave it out")
 
+# %% ../nbs/25_cli.ipynb #cli0evd0
 def _evaluate_drawings(pipe, model, direction, out, samples, steps, guidance, seed, tries):
     "Measure with the judge of drawings."
     from flowtok.records import alone
@@ -297,9 +298,9 @@ def _evaluate_drawings(pipe, model, direction, out, samples, steps, guidance, se
     if lacks:
         raise ValueError(
             f"{model} was not trained in direction {direction}: evaluate the other one")
-    for name, used in dict(guidance=guidance is not None, tries=tries > 1).items():
-        if used and not pipe.flow:
-            raise ValueError(f"--{name} means nothing for a model that does not draw: leave it out")
+    unused = [] if pipe.flow else ["--guidance"]*(guidance is not None) + ["--tries"]*(tries > 1)
+    for name in unused:
+        raise ValueError(f"{name} means nothing for a model that does not draw: leave it out")
     with alone(out):
         written = []
         if direction != "i2t" and pipe.flow:

@@ -206,6 +206,16 @@ def _bar(title, total, progress):
     return tqdm(total=total, desc=title, delay=2.0, leave=False,
                 disable=not progress or bool(os.environ.get("TQDM_DISABLE")))
 
+# %% ../nbs/24_pipeline.ipynb #pip00t2m
+def _wished(pipe, captions, output_type):
+    "Captions as a list; what cannot be drawn is refused."
+    if not isinstance(captions, (str, list, tuple)):
+        raise ValueError(f"give a caption or a list of captions, got {type(captions).__name__}")
+    if output_type not in OUTPUTS:
+        raise ValueError(f"unknown output_type {output_type!r}: choose {', '.join(OUTPUTS)}")
+    pipe.drawing()
+    return [captions] if isinstance(captions, str) else list(captions)
+
 # %% ../nbs/24_pipeline.ipynb #pip00t2k
 @patch
 def text_to_image(self: Pipeline,
@@ -230,12 +240,7 @@ def text_to_image(self: Pipeline,
                   progress: bool = True) -> list[Image.Image] | torch.Tensor:
     """One PIL image for each caption; tensors (b,3,h,w) in [0,1] as "tensor";
     image tokens (b,n,d) at the end of the flow as "latent"."""
-    if not isinstance(captions, (str, list, tuple)):
-        raise ValueError(f"give a caption or a list of captions, got {type(captions).__name__}")
-    if output_type not in OUTPUTS:
-        raise ValueError(f"unknown output_type {output_type!r}: choose {', '.join(OUTPUTS)}")
-    self.drawing()
-    captions = [captions] if isinstance(captions, str) else list(captions)
+    captions = _wished(self, captions, output_type)
     each, steps = whole_number(per_caption, "per_caption", 1), _steps(self, steps)
     tries, limit = _tries(self, tries, limit)
     ids = self.text_encoder.tokenize(captions).repeat_interleave(each,
@@ -291,6 +296,7 @@ def _tries(pipe, tries, limit):
     if tries > 1: pipe.caption_velocity  # or a ValueError
     return tries, 6.0 if limit is None else finite_number(limit, "limit")
 
+# %% ../nbs/24_pipeline.ipynb #pip00t2l
 @torch.no_grad()
 def _drawn(pipe, ids, first, draw, tries, limit, output_type):
     """Images of captions (b,n) that stand from place `first` of a longer list, by `draw` as
