@@ -185,8 +185,8 @@ def evaluate_shapes(pipe,  # a Pipeline trained on shapes
                 source=source_width(pipe, other),
                 steps=by_steps,
                 guidance=trade_off(pipe, max(16, few//2), seed + 1, steps, tries=tries),
-                settings=dict(samples=samples, steps=steps, guidance=guidance, seed=seed,
-                              tries=tries))
+                settings=dict(samples=samples, steps=steps, guidance=guidance, seed=seed)
+                | _more(tries))
 
 # %% ../nbs/11_evaluation.ipynb #wrp00005
 def caption_accuracy(captions: list[str],  # what a model said of each picture
