@@ -114,6 +114,7 @@ def readme(folder=ROOT):
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["run", *names]:
+            if strange := set(names) - {path.stem for path in notebooks()}: sys.exit(f"no notebook {', '.join(sorted(strange))}: give names without folder and ending")
             for path in notebooks():
                 if not names or path.stem in names:
                     print(path.relative_to(ROOT), flush=True)
