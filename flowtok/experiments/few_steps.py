@@ -133,7 +133,7 @@ def distill(pipe: Pipeline,  # the student: its velocity network is trained
 
 # %% ../../nbs/35_few_steps.ipynb #few00014
 def start_from_bundled(flow: FlowTok):
-    "The bundled flow's weights, and spans."
+    "The bundled flow's weights, and an embedding of the interval."
     flow.load_state_dict(load("nano", device="cpu").flow.state_dict())
     learn_intervals(flow)
 
