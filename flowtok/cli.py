@@ -239,6 +239,8 @@ def _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, met
     "Measure against captioned pictures: what is drawn of their captions, said of them, or rebuilt."
     from flowtok.benchmarks import (CAPTION_METRICS, METRICS, benchmark, caption_benchmark,
                                     comparison)
+    if direction == "tokenizer" and steps is not None:
+        raise ValueError("--steps means nothing for --direction tokenizer: leave it out")
     if direction == "tokenizer": return _evaluate_tokenizer(pipe, data, samples, out, options)
     if direction == "both":
         direction = "t2i" if pipe.flow else "i2t"
@@ -256,11 +258,12 @@ def _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, met
         print(comparison([Path(out)/"benchmark.json"]))
 
 def _evaluate_tokenizer(pipe, data, samples, out, options):
-    from flowtok.benchmarks import evaluate_tokenizer
-    from flowtok.data import Images, open_data
+    from flowtok.benchmarks import evaluate_tokenizer, open_benchmark
+    from flowtok.data import Images
     from flowtok.records import alone, write_json
     with alone(out):
-        images = Images(open_data(data, pipe.preset.tokenizer.image_size, **options))
+        size = pipe.preset.tokenizer.image_size
+        images = Images(open_benchmark(data, size, samples=samples, **options))
         report = evaluate_tokenizer(pipe, images, samples)
         write_json(Path(out)/"tokenizer.json", report | dict(data=str(data)))
     print(f"PSNR {report['psnr']:.2f} dB, SSIM {report['ssim']:.4f}, rFID {report['rfid']:.2f} "

@@ -398,11 +398,12 @@ def judge_drawings(pipe, judge: Judge, captions: list[str], steps: int | None = 
 # %% ../nbs/34_emoji.ipynb #emo00031
 def _plain(caption): return " ".join(re.findall(r"[^\W_]+", caption.lower()))
 
-def judge_captions(pipe, world: EmojiWorld, n: int, seed: int = 1000) -> dict:
+def judge_captions(pipe, world: EmojiWorld, n: int, seed: int = 1000,
+                   steps: int | None = None) -> dict:
     """Shares of the captions of `n` pictures that are `true`, and that say `everything`;
     and `n`, with some that are `wrong`: pairs of a caption and what would have been true."""
     index = chosen(world, n, seed)
-    said = list(map(_plain, pipe.image_to_text([world[i]["image"] for i in index])))
+    said = list(map(_plain, pipe.image_to_text([world[i]["image"] for i in index], steps)))
     true = [c in set(map(_plain, world.texts(i))) for c, i in zip(said, index)]
     fullest = [{_plain(c) for e in world.same[i]
                 for c in emoji_captions(e, world.language)[:WORDINGS]} for i in index]
@@ -437,17 +438,20 @@ def evaluate_emoji(pipe, source: str = "emoji", n: int = 500, steps: int | None 
     worlds, judge = ({s: EmojiWorld(source, size, s) for s in SPLITS},
                      Judge(EmojiWorld(source, size, None, ())))
     guidance = pipe.preset.guidance if guidance is None else guidance
-    steps = pipe.preset.draw_steps if steps is None else steps
-    report = dict(settings=dict(seed=seed, steps=steps, guidance=guidance, data=source, n=n))
+    draws, says = (p_steps if steps is None else steps
+                   for p_steps in (pipe.preset.draw_steps, pipe.preset.caption_steps))
+    report = dict(settings=dict(seed=seed, steps=draws, guidance=guidance, data=source, n=n))
     report["rebuilt"] = {s: judge_rebuilt(pipe, judge, world, n, seed)
                          for s, world in worlds.items()}
     if pipe.flow and direction != "i2t":
         captions = {f"{s} {k + 1}": asked(worlds[s], n, k, seed) for s in ("seen", "cells")
                     for k in range(WORDINGS)}
-        report["drawn"] = {k: judge_drawings(pipe, judge, c, steps, guidance, seed)
+        report["drawn"] = {k: judge_drawings(pipe, judge, c, draws, guidance, seed)
                            for k, c in captions.items()}
     if pipe.captioner and direction != "t2i":
-        report["said"] = {s: judge_captions(pipe, world, n, seed) for s, world in worlds.items()}
+        report["settings"]["caption_steps"] = says
+        report["said"] = {s: judge_captions(pipe, world, n, seed, says)
+                          for s, world in worlds.items()}
     return report
 
 # %% ../nbs/34_emoji.ipynb #emo0cop0

@@ -213,8 +213,9 @@ def caption_report(pipe, n: int, seed: int = 1000, steps: int | None = None,
     for split in splits:
         data = Shapes(n, pipe.preset.tokenizer.image_size, split, seed, captions=1)
         scenes = [data.scene(i) for i in range(n)]
+        drawn = temperature or pipe.preset.caption_loss.image == "sample"  # something is
         said = pipe.image_to_text([data[i]["image"] for i in range(n)], steps,
-                                  temperature=temperature)
+                                  temperature=temperature, seed=seed if drawn else 0)
         own = caption_accuracy([data.texts(i)[0] for i in range(n)], scenes)
         extra = dict(data_detail=own["detail"], different=round(len(set(said))/n, 4))
         result[split] = caption_accuracy(said, scenes) | extra
@@ -322,7 +323,7 @@ def _carried(pipe, captions, steps, guidance, seed, method):
         z, calls = pipe.walk(z, steps, guidance, seed), steps  # the pipeline's own way
     else:
         z = sample(pipe.velocity, z, steps, guidance, method=method, shared=True)
-        calls = 2*steps
+        calls = 2*steps if method == "heun" else steps
     return pipe.decode(z, features), calls*(1 if guidance == 1 else 2)
 
 def sampling_row(pipe,

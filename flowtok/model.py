@@ -248,7 +248,8 @@ def text_to_image_loss(model: FlowTok,
                        others=None, missing=None, words=None,
                        parts: FlowParts = FlowParts()) -> dict:
     """Dict of scalars: `loss` and its parts before weighting.
-    ValueError for a part that answers in another shape."""
+    ValueError for a part that answers in another shape, or a loss below 0 where a head has to
+    balance it."""
     own = parts.couple is own_image
     p = _through(Pairs(model, image, text, cfg, generator, others, missing, words, own), parts)
     p.answer, read = _two("network", parts.network(p))
@@ -258,6 +259,9 @@ def text_to_image_loss(model: FlowTok,
     read, more = (torch.as_tensor(x, dtype=flow.dtype, device=flow.device) for x in (read, more))
     _shaped("network", reading=(read, ()))
     _shaped("extra", extra=(more, ()))
+    if model.balance and parts.loss is not squared_error and (flow < 0).any():
+        raise ValueError("the part `loss` gave a loss below 0, whose root is to be weighed by: set "
+                         "flow.balance_width to 0")
     weighted = model.balance(flow, p.posterior.mean, p.t, p.null) if model.balance else flow.mean()
     kl = text_kl(p.posterior, cfg.kl).mean()
     align = alignment(model.align, p.source, text, cfg) if model.align else p.source.new_zeros(())

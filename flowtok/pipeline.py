@@ -264,8 +264,10 @@ def _surprisal(pipe, z, ids):
     def part(z, ids):
         said = text.denormalize(sample(pipe.caption_velocity, z, pipe.preset.caption_steps))
         words = encoder.rows[ids.to(pipe.device)]
-        words = words.masked_fill(words >= encoder.size, 0)  # not known, and not counted
-        return word_losses(text.decoder, said.to(pipe.dtype), words)[0].amax(1)
+        known = words < encoder.size
+        # neither an unknown word counts nor, since a 0 stands in its place, the one behind it
+        loss = word_losses(text.decoder, said.to(pipe.dtype), words.masked_fill(~known, 0))[0]
+        return loss.masked_fill(~known[:, 1:], 0).amax(1)
     return torch.cat([part(*p) for p in zip(z.split(64), ids.split(64))])
 
 @patch
@@ -273,7 +275,11 @@ def surprisal(self: Pipeline,
               z,  # normalised image tokens (b,n,d), such as `text_to_image` gives as "latent"
               captions: list[str]) -> torch.Tensor:
     """Surprisal of the least likely word (or end) of each caption, given image tokens, in the
-    eyes of the captioner: (b,), in nats. Words that the model does not know do not count."""
+    eyes of the captioner: (b,), in nats. Neither words that the model does not know count nor
+    the word behind one. ValueError unless there are as many captions as images."""
+    self.caption_velocity  # or a ValueError
+    if len(z) != len(captions):
+        raise ValueError(f"a caption belongs to each image: {len(captions)} captions for {len(z)}")
     with evaluating(self): return _surprisal(self, z, self.text_encoder.tokenize(captions))
 
 # %% ../nbs/24_pipeline.ipynb #pip00t2j

@@ -135,7 +135,8 @@ CURE = {
     "cosine to the image": dict(parts=FlowParts(extra=to_image(1.0))),
     "flow trains text at t=0 only, sigma 1": dict(parts=FlowParts(source=wide(1.0), path=detached)),
     "sigma 0.5": dict(parts=FlowParts(source=wide(0.5))),
-    "contrastive flow matching 0.05": dict(parts=FlowParts(loss=contrastive(0.05))),
+    "contrastive flow matching 0.05, no balance head": dict(
+        change={"flow.balance_width": 0}, parts=FlowParts(loss=contrastive(0.05))),
     "another picture mixed in": dict(parts=FlowParts(path=mixed(0.5))),
     "noise on the way": dict(parts=FlowParts(path=noisy(0.5))),
     "unrolled": dict(parts=FlowParts(path=unrolled(1.0))),
