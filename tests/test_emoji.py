@@ -198,6 +198,7 @@ def test_a_small_model_of_emoji(four_trades, tmp_path, capsys):
     cli.flowtok_evaluate(str(out), samples=4, steps=1, out=str(tmp_path/"judged"), data="emoji", device="cpu")
     report = json.loads((tmp_path/"judged"/"emoji.json").read_text())
     assert set(report) == {"rebuilt", "drawn", "said", "record"} and len(report["drawn"]) == 6
+    assert report["record"]["steps"] == report["record"]["caption_steps"] == 1
     for row in report["drawn"].values():  # two steps teach nothing: what is drawn is nothing
         assert row["n"] in (3, 4) and row["right"] == 0 and row["nothing"] == 1
     capsys.readouterr()

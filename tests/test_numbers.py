@@ -228,7 +228,8 @@ def test_few_pictures_or_words_train(n, same, tmp_path):
     (["--data", "shapes", "--metrics", "fid"], "--metrics means nothing for drawings"), (["--split", "test"], "--split means nothing for drawings"),
     (["--caption-column", "a"], "--caption-column means nothing for drawings"), (["--max-broken", "0.1"], "--max-broken means nothing for drawings"),
     (["--direction", "i2t", "--guidance", "2"], "--guidance means nothing for --direction i2t"), (["--data", "mjhq-30k:x", "--split", "test"], "--split means nothing for mjhq-30k"),
-    (["--data", "FOLDER", "--max-broken", "0.1"], "max-broken means nothing for pictures"), (["--data", "FOLDER", "--direction", "tokenizer", "--metrics", "fid"], "--metrics means nothing for --direction tokenizer")])
+    (["--data", "FOLDER", "--max-broken", "0.1"], "max-broken means nothing for pictures"), (["--data", "FOLDER", "--direction", "tokenizer", "--metrics", "fid"], "--metrics means nothing for --direction tokenizer"),
+    (["--data", "FOLDER", "--direction", "tokenizer", "--steps", "3"], "--steps means nothing for --direction tokenizer")])
 def test_an_option_of_evaluate_without_a_meaning(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmarks, "make_metrics", lambda *args: (None, None))
     words = [str(squares(tmp_path/"data")) if w == "FOLDER" else w for w in words]
