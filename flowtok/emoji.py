@@ -438,8 +438,8 @@ def evaluate_emoji(pipe, source: str = "emoji", n: int = 500, steps: int | None 
     worlds, judge = ({s: EmojiWorld(source, size, s) for s in SPLITS},
                      Judge(EmojiWorld(source, size, None, ())))
     guidance = pipe.preset.guidance if guidance is None else guidance
-    draws, says = (p_steps if steps is None else steps
-                   for p_steps in (pipe.preset.draw_steps, pipe.preset.caption_steps))
+    p, given = pipe.preset, steps is not None
+    draws, says = (steps, steps) if given else (p.draw_steps, p.caption_steps)
     report = dict(settings=dict(seed=seed, steps=draws, guidance=guidance, data=source, n=n))
     report["rebuilt"] = {s: judge_rebuilt(pipe, judge, world, n, seed)
                          for s, world in worlds.items()}
@@ -450,8 +450,7 @@ def evaluate_emoji(pipe, source: str = "emoji", n: int = 500, steps: int | None 
                            for k, c in captions.items()}
     if pipe.captioner and direction != "t2i":
         report["settings"]["caption_steps"] = says
-        report["said"] = {s: judge_captions(pipe, world, n, seed, says)
-                          for s, world in worlds.items()}
+        report["said"] = {s: judge_captions(pipe, w, n, seed, says) for s, w in worlds.items()}
     return report
 
 # %% ../nbs/34_emoji.ipynb #emo0cop0
