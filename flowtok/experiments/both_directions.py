@@ -28,7 +28,7 @@ from ..flow import draw_times
 from ..layers import DiagonalGaussian, TimestepEmbedder
 from ..lineage import shorten
 from ..model import FlowLossConfig, FlowParts, FlowTok, Pairs
-from ..pipeline import Pipeline, load, normal
+from ..pipeline import Pipeline, normal
 from ..sampling import renewing, sample
 from ..shapes import Shapes
 from ..training import fit
