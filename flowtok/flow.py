@@ -9,7 +9,7 @@ __all__ = ['TIME_BINS', 'interpolate', 'velocity_target', 'flow_matching_loss', 
 # %% ../nbs/01_flow.ipynb #78a928e3
 import torch
 
-from .core import rand, randn
+from .core import own_rows, rand
 
 # %% ../nbs/01_flow.ipynb #14e274e7
 def _like(t, x): return t.view(-1, *[1]*(x.ndim - 1)).to(x.dtype)
@@ -53,8 +53,9 @@ def logit_normal(n: int,  # how many
                  generator: torch.Generator | None = None, device="cpu",
                  zero: float = 0.0) -> torch.Tensor:  # share of the times that are 0 instead
     "Times (n,) in [0,1): the sigmoid of a normal (Esser et al. 2024), or 0."
-    return _some_zero(torch.sigmoid(mean + std*randn(n, generator=generator, device=device)), zero,
-                      generator)
+    # of all processes' rows at once: a sigmoid's last digit depends on the place in its array
+    def draw(*shape, **how): return torch.sigmoid(mean + std*torch.randn(*shape, **how))
+    return _some_zero(own_rows(draw, n, generator=generator, device=device), zero, generator)
 
 def _some_zero(t, share, generator):
     "Times with a `share` of them replaced by 0."
