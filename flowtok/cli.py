@@ -239,8 +239,6 @@ def _evaluate_on(pipe, direction, data, out, samples, steps, guidance, seed, met
     "Measure against captioned pictures: what is drawn of their captions, said of them, or rebuilt."
     from flowtok.benchmarks import (CAPTION_METRICS, METRICS, benchmark, caption_benchmark,
                                     comparison)
-    if direction == "tokenizer" and steps is not None:
-        raise ValueError("--steps means nothing for --direction tokenizer: leave it out")
     if direction == "tokenizer": return _evaluate_tokenizer(pipe, data, samples, out, options)
     if direction == "both":
         direction = "t2i" if pipe.flow else "i2t"
@@ -270,7 +268,7 @@ def _evaluate_tokenizer(pipe, data, samples, out, options):
           f"over {report['record']['samples']} images; wrote {Path(out)/'tokenizer.json'}")
 
 # %% ../nbs/25_cli.ipynb #cli00002
-def _check_evaluate(direction, drawings, samples, guidance, tries, metrics, options):
+def _check_evaluate(direction, drawings, samples, steps, guidance, tries, metrics, options):
     "Refuse what cannot be measured, and options that would not be used."
     least = 2 if drawings else 1
     if samples is not None and samples < least:
@@ -284,8 +282,9 @@ def _check_evaluate(direction, drawings, samples, guidance, tries, metrics, opti
     if metrics is not None and drawings: unused["drawings"] = "metrics"
     if guidance is not None and direction in ("i2t", "tokenizer"):
         unused[f"--direction {direction}"] = "guidance"
-    if metrics is not None and direction == "tokenizer":
-        unused[f"--direction {direction}"] = "metrics"
+    for name, value in dict(metrics=metrics, steps=steps).items():
+        if value is not None and direction == "tokenizer":
+            unused[f"--direction {direction}"] = name
     if tries < 1: raise ValueError(f"--tries must be at least 1, got {tries}")
     if tries > 1 and (not drawings or direction in ("i2t", "tokenizer")):
         unused["anything but drawings that are drawn"] = "tries"
@@ -390,7 +389,7 @@ def flowtok_evaluate(
     from flowtok.pipeline import load
     chosen = [m for m in metrics.split(",") if m] if metrics is not None else None
     options = dict(caption_column=caption_column, split=split, max_broken=max_broken)
-    _check_evaluate(direction, data == "shapes", samples, guidance, tries, chosen, options)
+    _check_evaluate(direction, data == "shapes", samples, steps, guidance, tries, chosen, options)
     pipe, out = load(model, device=device), Path(out)
     if data == "shapes":
         _evaluate_drawings(pipe, model, direction, out, samples or 1000, steps, guidance, seed,

@@ -208,8 +208,7 @@ class Joint:
         return torch.cat(done)
 
     def images(self, captions: list[str], seed: int = 0) -> torch.Tensor:
-        features = self.pipe.text_encoder(self.pipe.text_encoder.tokenize(captions))
-        return self.pipe.decode(self._from_noise(text_tokens(self.pipe, features), True, seed))
+        return self.pipe.decode(self._from_noise(self.pipe.text_tokens(captions), True, seed))
 
     def captions(self, images: list) -> list[str]:
         return self.pipe.decode_text(self._from_noise(self.pipe.encode_images(images), False, 0))
@@ -247,12 +246,12 @@ def both_report(way,  # with `pipe`, `images` and `captions`
             for d in freedom(way.images([c]*few, seed), c)["total_variation"].values()]
     data, whole = (Shapes(n, seed=seed, captions=4),
                    Shapes(n, seed=seed + 1, captions=1, detail="full"))
-    scenes, encoder = [data.scene(i) for i in range(n)], way.pipe.text_encoder
+    scenes = [data.scene(i) for i in range(n)]
     said = caption_accuracy(way.captions([data[i]["image"] for i in range(n)]), scenes)
     drawn = way.images([whole[i]["texts"][0] for i in range(n)], seed)
     again = caption_accuracy(way.captions(list(drawn)), [whole.scene(i) for i in range(n)])
-    ids = encoder.tokenize([t for i in range(n) for t in data[i]["texts"]])
-    mean = text_tokens(way.pipe, encoder(ids)).unflatten(0, (n, 4)).mean(1)
+    tokens = way.pipe.text_tokens([t for i in range(n) for t in data[i]["texts"]])
+    mean = tokens.unflatten(0, (n, 4)).mean(1)
     decoded = caption_accuracy(way.pipe.decode_text(mean), scenes)["true"]
     return right | dict(free=round(float(np.mean(free)), 3), true=said["true"],
                         detail=said["detail"], round_trip=again["true"],
