@@ -36,7 +36,9 @@ from .training import TrainConfig, fit
 @delegates(fit, but=["title"])
 def train_tokenizer(pipe: Pipeline, images: Images,
                     out: str | Path | None = None, seed: int = 0, device="cpu",
-                    callbacks=(), **kwargs) -> list[dict]:
+                    callbacks=(),
+                    # (latent sample, images) -> a further term, with its weight; trained too
+                    extra: nn.Module | None = None, **kwargs) -> list[dict]:
     "Train the pipeline's image tokenizer, and put its average in its place; returns the log."
     p, cfg, data, reads = (pipe.preset, pipe.preset.tokenizer_loss, images.data,
                            pipe.image_tokenizer.reads_text)
@@ -44,6 +46,7 @@ def train_tokenizer(pipe: Pipeline, images: Images,
     if perceptual is not None: perceptual.to(device)
     model = nn.ModuleDict(dict(tokenizer=pipe.image_tokenizer))
     if cfg.adversarial_weight: model["discriminator"] = Discriminator(cfg.widths)
+    if extra is not None: model["extra"] = extra
     def batches(step):
         index = order(step)
         if p.train_tokenizer.augment:
@@ -56,12 +59,12 @@ def train_tokenizer(pipe: Pipeline, images: Images,
         if reads: batch["ids"] = tokenize([data.texts(int(i))[0] for i in index], p.text.context)
         return batch
     def loss(model, batch, noise, step):
-        tokenizer, critic = model["tokenizer"], model[
-            "discriminator"] if "discriminator" in model else None
+        tokenizer, critic, more = (model[k] if k in model else None
+                                   for k in ("tokenizer", "discriminator", "extra"))
         text = pipe.text_encoder(batch["ids"]) if reads else None
         x = batch["images"].to(tokenizer.latent_mean.dtype)
         return tokenizer_loss(tokenizer, x, cfg, text, noise, perceptual, critic,
-                              step >= cfg.adversarial_start)
+                              step >= cfg.adversarial_start, more)
     of_tokenizer = [lambda step, m, f=f: f(step, m["tokenizer"]) for f in callbacks]
     model, log = fit(model, loss, batches, p.train_tokenizer, out, seed, device=device,
                      title="tokenizer", callbacks=of_tokenizer, **kwargs)

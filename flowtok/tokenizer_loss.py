@@ -42,10 +42,13 @@ def tokenizer_loss(tokenizer,  # an ImageTokenizer
                    perceptual=None,  # a Perceptual, for its two terms
                    discriminator=None,  # a Discriminator, for the adversarial term
                    # False: the discriminator's time has not come
-                   adversarial: bool = True) -> dict:
+                   adversarial: bool = True,
+                   # (latent sample, images) -> a further term, with its weight
+                   extra=None) -> dict:
     "Dict of scalars: `loss`, and its parts before weighting."
     posterior = tokenizer.encode(images)
-    y = tokenizer.decode(posterior.sample(generator), text)
+    z = posterior.sample(generator)
+    y = tokenizer.decode(z, text)
     l2, kl = F.mse_loss(y, images), posterior.kl().mean()
     terms, loss = dict(l2=l2, kl=kl), l2 + cfg.kl_weight*kl
     if perceptual is not None:
@@ -58,6 +61,9 @@ def tokenizer_loss(tokenizer,  # an ImageTokenizer
         loss = loss + cfg.adversarial_weight*judged["adversarial"] + judged[
             "hinge"] + cfg.lecam_weight*judged["lecam"]
         terms |= judged
+    if extra is not None:
+        terms["extra"] = extra(z, images)
+        loss = loss + terms["extra"]
     return dict(loss=loss, **{k: v.detach() for k, v in terms.items()},
                 psnr=psnr(y.detach(), images))
 
