@@ -164,6 +164,17 @@ def decode(self: Pipeline, z, features=None) -> torch.Tensor:
 def _steps(pipe, steps):
     return whole_number(pipe.preset.draw_steps if steps is None else steps, "steps", 1)
 
+def _reading_once(flow):
+    """The velocity of a network that reads, and the source of what it was last asked about: a state
+    is read once, though guidance asks for two velocities and new noise for where its path began."""
+    last = []
+    def velocity(x, t, null):  # as `guided` asks: a copy of `x` for each of `null`
+        said = flow.reader(x[:len(x)//len(null)], t[:1])
+        last[:] = [said]
+        return flow.velocity(x, t, null, said.repeat(len(null), 1, 1))
+    def source(x, t): return flow.project(flow.reader.features(last[0]))
+    return velocity, source
+
 @patch
 @torch.no_grad()
 def walk(self: Pipeline,
@@ -186,8 +197,10 @@ def walk(self: Pipeline,
     fresh = _each(lambda g: normal((steps, *z.shape[1:]), g), seed, "anew", len(z),
                   first).to(z.device) if eta else z
     def part(x, noise):
-        renew = renewing(flow.source, noise.transpose(0, 1), eta) if eta else None
-        return sample(flow.velocity, x, steps, guidance, p.grid, shared=True, trajectory=trajectory,
+        velocity, source = (_reading_once(flow) if flow.reader is not None
+                            else (flow.velocity, flow.source))
+        renew = renewing(source, noise.transpose(0, 1), eta) if eta else None
+        return sample(velocity, x, steps, guidance, p.grid, shared=True, trajectory=trajectory,
                       renew=renew, callback=callback)
     return torch.cat([part(*p) for p in zip(z.split(batch), fresh.split(batch))],
                      1 if trajectory else 0)

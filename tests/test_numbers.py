@@ -22,8 +22,8 @@ from flowtok.flow import draw_times, expected_end
 from flowtok.layers import KeepsStatistics
 from flowtok.lineage import PARTS, check_split, planned_preset, take_over
 from flowtok.model import FlowLossConfig, FlowTok, text_to_image_loss
-from flowtok.pipeline import Pipeline, load
-from flowtok.sampling import sample, sample_adaptive, time_grid
+from flowtok.pipeline import Pipeline, _each, load, normal
+from flowtok.sampling import renewing, sample, sample_adaptive, time_grid
 from flowtok.shapes import Shapes
 from flowtok.text import tokenize, vocabulary_of
 from flowtok.tokenizer import ImageTokenizer
@@ -272,7 +272,9 @@ def test_noise_drawn_anew(short):
     _, z = pipe.encode_text(captions)
     walked = pipe.walk(z, 4, 1.5)
     assert torch.allclose(walked, pipe.walk(z, 4, 1.5, batch=2), atol=1e-4) and torch.allclose(walked[:2], pipe.walk(z[:2], 4, 1.5), atol=1e-4)
-    assert torch.equal(pipe.walk(z, 4, 1.5, eta=0), sample(pipe.velocity, z, 4, 1.5, shared=True))
+    assert torch.allclose(pipe.walk(z, 4, 1.5, eta=0), sample(pipe.velocity, z, 4, 1.5, shared=True), atol=1e-4)
+    renew = renewing(pipe.flow.source, _each(lambda g: normal((4, *z.shape[1:]), g), 0, "anew", 3, 0).transpose(0, 1))
+    assert torch.allclose(walked, sample(pipe.velocity, z, 4, 1.5, shared=True, renew=renew), atol=1e-4)  # though it reads each state once
     apart = [(walked - pipe.walk(z, 4, 1.5, **kw)).abs().max() for kw in (dict(eta=0), dict(eta=0.5), dict(seed=1))]
     assert min(apart) > 0.01 and torch.equal(pipe.walk(z, 4, trajectory=True)[-1], pipe.walk(z, 4))
     assert torch.equal(pipe.images(captions, 4, 1.5, batch=2), pipe.images(captions, 4, 1.5, batch=2))
