@@ -178,10 +178,11 @@ TRAINED = ("text", "flow", "flow_loss", "train_flow")  # parts of the preset tha
 
 def trained_flow(variant: dict, seed: int, steps: int,
                  # called as f(step, pipeline) at ten points of the training
-                 watch=None) -> Pipeline:
+                 watch=None,
+                 drawings: int = 20_000) -> Pipeline:  # to learn from
     "The bundled model with another flow, trained for so many steps: a Pipeline."
     _check_idea(variant)
-    source, cache = encoded()
+    source, cache = encoded(drawings)
     p = changed(replace(preset("nano"), direction="t2i", tokenizer=source.preset.tokenizer),
                 variant.get("change", {}))
     p = replace(p, train_flow=shorten(p.train_flow, max(1, int(steps*variant.get("length", 1)))))
@@ -273,15 +274,17 @@ def _without_length(variant): return {k: v for k, v in variant.items() if k != "
 def bench_row(variant: dict, seed: int, steps: int = 3000, seconds: float | None = None,
               n: int = 400, few: int = 128,
               watched: int = 100,  # captions at the end, of each open one, on the way
-              guidance: float = 1.5) -> tuple[dict, torch.Tensor]:
+              guidance: float = 1.5,
+              drawings: int = 20_000) -> tuple[dict, torch.Tensor]:
     """Train one flow for so many steps, or CPU `seconds`; returns its learning curve, what it
     reaches (`wishes`), the CPU seconds of the training, and eight pictures."""
-    encoded()  # once, and not part of a training
+    encoded(drawings)  # once, and not part of a training
+    train = partial(trained_flow, drawings=drawings)
     if seconds:
         variant = _without_length(variant)
-        steps = steps_in(seconds, partial(trained_flow, variant, seed))
+        steps = steps_in(seconds, partial(train, variant, seed))
     curve = Watched(guidance, watched)
-    pipe = trained_flow(variant, seed, steps, curve)
+    pipe = train(variant, seed, steps, curve)
     row = dict(steps=curve.points[-1]["step"], training_s=curve.points[-1]["cpu_seconds"])
     row |= wishes(pipe, guidance, n,
                   few) | source_width(pipe, caption_set("seen", 200)) | dict(curve=curve.points)
