@@ -24,7 +24,7 @@ def _nano(): return load("nano", device="cpu")
 class _Counted:
     "Stands for a pipeline whose velocity is zero: notes how many rows each call has."
     text_to_image, walk = Pipeline.text_to_image, Pipeline.walk
-    device, dtype = torch.device("cpu"), torch.float32
+    device, dtype, reader, source = torch.device("cpu"), torch.float32, None, None
     def __init__(self):
         self.preset, self.rows, self.text_encoder = (replace(_nano().preset, eta=0.0), [],
                                                      _nano().text_encoder)
