@@ -160,10 +160,7 @@ def decode(self: Pipeline, z, features=None) -> torch.Tensor:
     text = features.to(self.dtype) if tokenizer.reads_text else None
     return tokenizer.decode(z, text).float().clamp(0, 1)
 
-# %% ../nbs/24_pipeline.ipynb #3d49bd95
-def _steps(pipe, steps):
-    return whole_number(pipe.preset.draw_steps if steps is None else steps, "steps", 1)
-
+# %% ../nbs/24_pipeline.ipynb #pip0once
 def _reading_once(flow):
     """The velocity of a network that reads, and the source of what it was last asked about: a state
     is read once, though guidance asks for two velocities and new noise for where its path began."""
@@ -174,6 +171,10 @@ def _reading_once(flow):
         return flow.velocity(x, t, null, said.repeat(len(null), 1, 1))
     def source(x, t): return flow.project(flow.reader.features(last[0]))
     return velocity, source
+
+# %% ../nbs/24_pipeline.ipynb #3d49bd95
+def _steps(pipe, steps):
+    return whole_number(pipe.preset.draw_steps if steps is None else steps, "steps", 1)
 
 @patch
 @torch.no_grad()
