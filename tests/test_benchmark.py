@@ -28,7 +28,7 @@ def test_a_committed_number_can_be_made_again():
     pipe, captions = flowtok.load("nano", device="cpu"), caption_set("seen", samples, seed + 1)
     assert source_width(pipe, captions) == pytest.approx(record["source"], abs=2e-4)  # equal; other captions: 8e-4 off
     right = accuracy(pipe.images(captions, 1, guidance, seed), captions)["right"]
-    assert right == pytest.approx(record["steps"]["1"], abs=0.0025)  # equal; elsewhere one may be read otherwise
+    assert right == pytest.approx(record["steps"]["1"], abs=0.0025)  # equal; elsewhere one or two may be read otherwise
 
 
 @pytest.fixture

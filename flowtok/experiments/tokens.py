@@ -9,7 +9,7 @@ __all__ = ['CHANGED', 'TEACHERS', 'Pretrained', 'pictures', 'words', 'Teacher', 
 # %% ../../nbs/37_tokens.ipynb #tks00002
 import time
 from dataclasses import asdict, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -229,17 +229,18 @@ def tokenizer_report(pipe: Pipeline, n: int = 200) -> dict:  # fresh drawings
     return {k: round(v, 3) for k, v in row.items()}
 
 # %% ../../nbs/37_tokens.ipynb #tks00023
-TEACHERS = {"captions": trained_teacher, "untrained": partial(trained_teacher, 0),
-            "DINOv2": lambda drawings: Pretrained()}
+TEACHERS = {"captions": trained_teacher,  # functions of its steps and drawings
+            "untrained": lambda steps, drawings: trained_teacher(0, drawings),
+            "DINOv2": lambda steps, drawings: Pretrained()}
 
 def _aligned(variant, p, drawings, steps):
     "The further term that a row asks for, or None."
-    if "teacher" not in variant: return None
-    kind = variant["teacher"]
-    teacher = (trained_teacher(steps, drawings) if kind == "captions"
-               else TEACHERS[kind](drawings=drawings))
-    return Aligned(teacher, p.tokenizer.n_tokens, p.tokenizer.latent_dim, variant["weight"],
-                   variant.get("whole", False))
+    taught, more = "teacher" in variant, {"weight", "whole"} & set(variant)
+    if more and not taught or taught and "weight" not in more:
+        raise ValueError("a teacher and a weight belong together, and `whole` to them")
+    if not taught: return None
+    return Aligned(TEACHERS[variant["teacher"]](steps, drawings), p.tokenizer.n_tokens,
+                   p.tokenizer.latent_dim, variant["weight"], variant.get("whole", False))
 
 def tokens_row(variant: dict,  # `change` and `edit` of a tokenizer; `teacher`, `weight`, `whole`
                seed: int, steps: int = 1500, tokenizer_steps: int = 2500, n: int = 400,
