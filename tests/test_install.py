@@ -148,12 +148,6 @@ def bare(installing):
     return installing.result()
 
 
-@pytest.fixture(params=["readme", "bare"])
-def programs(request, installing):
-    "Programs after the README's install, then those after `pip install .`."
-    return PROGRAMS if request.param == "readme" else request.getfixturevalue("bare")
-
-
 # --- using commands
 
 def option(words, name, default):
@@ -202,13 +196,14 @@ def is_ours(words): return Path(words[0]).name.startswith("flowtok-")
 
 
 BLOCKS = readme_blocks()
-OURS = [(title, [c for c in block if is_ours(c)]) for title, block in BLOCKS if any(map(is_ours, block))]
+OURS = [(title, [c for c in block if is_ours(c)], any("pip" in c for c in block)) for title, block in BLOCKS if any(map(is_ours, block))]
 OTHERS = [c for _, block in BLOCKS for c in block if not is_ours(c)]
 
 
-@pytest.mark.parametrize("title, block", OURS, ids=[title for title, _ in OURS])
-def test_commands_of_the_readme(title, block, programs, tmp_path, pictures):
-    "One after the other, as they stand there, but with few pictures and few steps."
+@pytest.mark.parametrize("title, block, installs", OURS, ids=[title for title, *_ in OURS])
+def test_commands_of_the_readme(title, block, installs, bare, tmp_path, pictures):
+    "One after the other, as they stand there, but with few pictures and few steps; a block that installs has what it installs, the others have no more than `pip install .` brings."
+    programs = PROGRAMS if installs else bare
     at = checkout(tmp_path/"flowtok")
     shutil.rmtree(at/"flowtok")  # only the installed package is left
     for words in block: use(words, programs, at, pictures)
@@ -229,7 +224,7 @@ def test_other_lines_of_the_readme(words, tmp_path):
 
 
 def test_every_console_command_is_used():
-    used = {Path(words[0]).name for _, block in OURS for words in block} | set(NOT_IN_README)
+    used = {Path(words[0]).name for _, block, _ in OURS for words in block} | set(NOT_IN_README)
     assert used == set(console_commands())
 
 
