@@ -104,7 +104,7 @@ def trained_teacher(steps: int = 600,  # 0: untrained
                     drawings: int = 20_000, seed: int = 0) -> Teacher:
     "A `Teacher` of drawings and the captions that belong to them, frozen."
     encoder, images, order = words(), pictures(drawings), Shuffled(drawings, 64, seed)
-    seed_all(seed)
+    seed_all(seed); begun = time.process_time()
     teacher = Teacher(encoder(encoder.tokenize(["red"])).numel())
     def batches(step):
         draw, rows = generator(seed, "caption", step), order(step)
@@ -118,6 +118,7 @@ def trained_teacher(steps: int = 600,  # 0: untrained
     if steps: teacher, _ = fit(teacher, loss, batches, cfg, seed=seed, progress=False)
     some = images(torch.arange(min(2000, drawings)))
     with torch.no_grad(): teacher.mean.copy_(teacher.patches(some).mean(0))
+    teacher.took = round(time.process_time() - begun, 1)  # CPU seconds, also for who gets it again
     return teacher.requires_grad_(False).eval()
 
 # %% ../../nbs/37_tokens.ipynb #tks00010
@@ -173,7 +174,11 @@ def first_tokens_first(tokenizer):
 # %% ../../nbs/37_tokens.ipynb #tks00019
 @torch.no_grad()
 def reach(tokenizer, x, fields: int = 4) -> float:  # images (b,3,h,w); fields a side
-    "Over how many fields of a picture one token is spread, weighted by what the token changes."
+    """Over how many fields of a picture one token is spread, weighted by what the token changes.
+    ValueError for one picture, and for fields that do not divide its side."""
+    if len(x) < 2 or x.shape[-1] % fields or x.shape[-2] % fields:
+        raise ValueError(f"{len(x)} pictures of {x.shape[-2]} by {x.shape[-1]} pixels in {fields} "
+                         f"fields a side: give two or more, and fields that divide the side")
     z = tokenizer.encode(x).mean
     y, side, spread, total = tokenizer.decode(z), x.shape[-1]//fields, 0.0, 0.0
     for i in range(z.shape[1]):
@@ -187,9 +192,11 @@ def reach(tokenizer, x, fields: int = 4) -> float:  # images (b,3,h,w); fields a
 
 @torch.no_grad()
 def of_first(tokenizer, x, k: int) -> float:  # images (b,3,h,w)
-    "PSNR in dB of pictures rebuilt from their first `k` tokens, the others at their mean."
+    """PSNR in dB of pictures rebuilt from their first `k` tokens, the others at their mean, or at 0
+    where the decoder learnt it so (`FirstTokens`)."""
     z = tokenizer.encode(x).mean
-    z[:, k:] = z[:, k:].mean(0)
+    zeros = isinstance(getattr(tokenizer, "decoder", None), FirstTokens)
+    z[:, k:] = 0 if zeros else z[:, k:].mean(0)
     return psnr(tokenizer.decode(z).clamp(0, 1), x).item()
 
 # %% ../../nbs/37_tokens.ipynb #tks00022
@@ -229,30 +236,35 @@ def tokenizer_report(pipe: Pipeline, n: int = 200) -> dict:  # fresh drawings
     return {k: round(v, 3) for k, v in row.items()}
 
 # %% ../../nbs/37_tokens.ipynb #tks00023
-TEACHERS = {"captions": trained_teacher,  # functions of its steps and drawings
-            "untrained": lambda steps, drawings: trained_teacher(0, drawings),
-            "DINOv2": lambda steps, drawings: Pretrained()}
+TEACHERS = {"captions": trained_teacher,  # functions of its steps, drawings and seed
+            "untrained": lambda steps, drawings, seed: trained_teacher(0, drawings, seed),
+            "DINOv2": lambda steps, drawings, seed: Pretrained()}
 
-def _aligned(variant, p, drawings, steps):
-    "The further term that a row asks for, or None."
+def _aligned(variant, p, drawings, steps, seed):
+    "The further term that a row asks for, or None, and the CPU seconds of its teacher's training."
     taught, more = "teacher" in variant, {"weight", "whole"} & set(variant)
     if more and not taught or taught and "weight" not in more:
         raise ValueError("a teacher and a weight belong together, and `whole` to them")
-    if not taught: return None
-    return Aligned(TEACHERS[variant["teacher"]](steps, drawings), p.tokenizer.n_tokens,
-                   p.tokenizer.latent_dim, variant["weight"], variant.get("whole", False))
+    if not taught: return None, 0.0
+    if (name := variant["teacher"]) not in TEACHERS:
+        raise ValueError(f"unknown teacher {name!r}: choose {', '.join(TEACHERS)}")
+    teacher = TEACHERS[name](steps, drawings, seed)
+    seed_all(seed)  # whether the teacher was trained now or before
+    return (Aligned(teacher, p.tokenizer.n_tokens, p.tokenizer.latent_dim, variant["weight"],
+                    variant.get("whole", False)), getattr(teacher, "took", 0.0))
 
 def tokens_row(variant: dict,  # `change` and `edit` of a tokenizer; `teacher`, `weight`, `whole`
                seed: int, steps: int = 1500, tokenizer_steps: int = 2500, n: int = 400,
                few: int = 128, drawings: int = 20_000, teacher_steps: int = 600) -> tuple:
-    """Train a tokenizer, and a flow on its tokens; returns the numbers of both (`tokenizer_s` and
-    `training_s` are CPU seconds), and eight pictures of one caption each."""
+    """Train a tokenizer, and a flow on its tokens; returns the numbers of both (`teacher_s`,
+    `tokenizer_s` and `training_s` are CPU seconds), and eight pictures of one caption each."""
     if strange := set(variant) - {"change", "edit", "teacher", "weight", "whole"}:
         raise ValueError(f"a row has no {', '.join(sorted(strange))}")
     p = sized(variant.get("change", {}))
     p = replace(p, train_tokenizer=shorten(p.train_tokenizer, tokenizer_steps),
                 train_flow=shorten(p.train_flow, steps))
-    images, term = pictures(drawings), _aligned(variant, p, drawings, teacher_steps)
+    images = pictures(drawings)
+    term, teacher_s = _aligned(variant, p, drawings, teacher_steps, seed)
     seed_all(seed)
     pipe, clock = Pipeline(asdict(p), words().vocabulary), [time.process_time()]
     if "edit" in variant: variant["edit"](pipe.image_tokenizer)
@@ -262,7 +274,8 @@ def tokens_row(variant: dict,  # `change` and `edit` of a tokenizer; `teacher`, 
     clock.append(time.process_time())
     log = recipes.train_text_to_image(pipe, cache, seed=seed, progress=False)
     clock.append(time.process_time())
-    took = dict(tokenizer_s=round(clock[1] - clock[0], 1), training_s=round(clock[3] - clock[2], 1))
+    took = dict(teacher_s=teacher_s, tokenizer_s=round(clock[1] - clock[0], 1),
+                training_s=round(clock[3] - clock[2], 1))
     row = dict(steps=steps, tokenizer_steps=tokenizer_steps, sigma=log[-1]["sigma"])
     row |= tokenizer_report(pipe.eval(), n//2) | wishes(pipe, 1.5, n, few) | took
     return row, pipe.images(caption_set("mix", 8, 1004), guidance=1.5)
