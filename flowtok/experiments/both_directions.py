@@ -37,10 +37,13 @@ from ..training import fit
 @torch.no_grad()
 def backward(pipe: Pipeline,  # whose flow has a reader
              z, steps: int = 20) -> list[str]:  # image tokens (b,n,d)
-    "Captions of images, by the flow from text to images run backward and its own reader."
+    """Captions of images, by the flow from text to images run backward and its own reader.
+    ValueError for a flow that has none."""
     flow = pipe.drawing()
+    if flow.reader is None:
+        raise ValueError("this flow has no reader: take one that has, such as nano's")
     z = sample(lambda x, t, null: -flow.velocity(x, 1 - t), z, steps)
-    words = flow.reader(z, torch.zeros(len(z))).argmax(-1)
+    words = flow.reader(z, torch.zeros(len(z), device=z.device)).argmax(-1)
     return ids_to_text(pipe.text_encoder.ids(words))
 
 # %% ../../nbs/39_both_directions.ipynb #both0011
@@ -123,13 +126,13 @@ class TwoTimes(nn.Module):
 def two_times_loss(model: TwoTimes, text, image,  # what is meant (b,n,d)
                    s, t,  # times (b,)
                    noise: torch.Generator) -> torch.Tensor:
-    "Mean squared error of the velocities of what is not there yet."
+    "Mean squared errors of the velocities of what is not there yet, of texts and of images."
     starts = [randn(*x.shape, generator=noise, device=x.device) for x in (text, image)]
     wanted = [x - start for x, start in zip((text, image), starts)]
     on_the_way = [start + at[:, None, None]*u for start, u, at in zip(starts, wanted, (s, t))]
-    errors = [(v - u).square().flatten(1).mean(1)*(at < 1)
+    errors = [((v - u).square().flatten(1).mean(1)*(at < 1)).sum()/(at < 1).sum().clamp(min=1)
               for v, u, at in zip(model(*on_the_way, s, t), wanted, (s, t))]
-    return sum(errors).mean()
+    return sum(errors)
 
 def two_times(b: int, draws: int,  # the first `draws` of `b` samples draw, the others say
               cfg: FlowLossConfig, noise: torch.Generator, both: float = 0.1) -> tuple:
@@ -261,6 +264,8 @@ def both_row(variant: dict,  # `way`, of `WAYS`, and what else its function take
              seed: int, steps: int = 1500, seconds: float | None = None, n: int = 400,
              few: int = 64, text_steps: int = 2600, drawings: int = 20_000) -> tuple:
     "Train one way for so many steps, or CPU `seconds`; its numbers, and eight pictures."
+    if variant["way"] not in WAYS:
+        raise ValueError(f"unknown way {variant['way']!r}: choose {', '.join(WAYS)}")
     space, more = text_space(text_steps, drawings), {k: variant[k] for k in variant if k != "way"}
     train = partial(WAYS[variant["way"]], space, seed, **more)
     if seconds: steps = steps_in(seconds, train)

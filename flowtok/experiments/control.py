@@ -200,7 +200,9 @@ def fresh_method(method: dict,  # an entry of `METHODS`
                  seed: int = 0, steps: int | None = None,
                  n: int = 20_000, tokenizer_steps: int = 4500,  # of `encoded_shapes`
                  emoji: bool = False) -> tuple[Pipeline, LatentCache]:  # in place of shapes
-    "A pipeline that draws this way, not yet trained, and what it is to be trained on."
+    """A pipeline that draws this way, not yet trained, and what it is to be trained on.
+    ValueError for a way that is none."""
+    _check_method(method)
     source, tokenizer, cache = (encoded_emoji() if emoji else
                                 encoded_shapes(method.get("grid", 0), n, tokenizer_steps))
     p, (cells, numbers) = source.preset if emoji else preset("nano"), cache.mean.shape[1:]
@@ -219,6 +221,17 @@ def fresh_method(method: dict,  # an entry of `METHODS`
         pipe.flow = Conditioned(replace(p.flow, n_tokens=cells, latent_dim=numbers), noise,
                                 method.get("left_in", False))
     return pipe, cache
+
+def _check_method(method):
+    known = {"steps", "conditioned", "blind", "noise", "left_in", "grid", "change"}
+    if strange := set(method) - known:
+        raise ValueError(f"a way to draw has no {', '.join(sorted(strange))}: it has "
+                         f"{', '.join(sorted(known))}")
+    if not method.get("conditioned") and (alone := {"noise", "left_in", "grid"} & set(method)):
+        raise ValueError(f"{', '.join(sorted(alone))}: only where the words are a condition")
+    if method.get("conditioned") and method.get("blind") or method.get("noise") and method.get(
+            "left_in"):
+        raise ValueError("a way is conditioned or blind, and noise leaves no text in")
 
 def train_method(method: dict,  # an entry of `METHODS`
                  seed: int = 0, steps: int | None = None,

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import changed
-from ..core import generator, rand, randn, whole_number
+from ..core import generator, rand, randn, seed_all, whole_number
 from ..data import Shuffled
 from ..evaluation import FREE_CAPTIONS, accuracy, caption_set, freedom
 from .studies import encoded, trained_flow
@@ -84,7 +84,10 @@ def few_steps(pipe: Pipeline,  # its flow with an embedding of the interval
               # go to the end each time, and back to the next time from a new sample of the source
               renew: bool = False,
               seed: int = 0) -> torch.Tensor:
-    "Images (b,3,h,w) in [0,1], by steps along mean velocities."
+    """Images (b,3,h,w) in [0,1], by steps along mean velocities.
+    ValueError for a flow that was not taught any."""
+    if not hasattr(pipe.flow, "interval"):
+        raise ValueError("this flow was not taught mean velocities: see learn_intervals")
     steps, flow = whole_number(steps, "steps", 1), pipe.drawing()
     features, x = pipe.encode_text(captions, seed)
     for k, (t, s) in enumerate(pairwise([i/steps for i in range(steps + 1)])):
@@ -104,7 +107,11 @@ def few_steps(pipe: Pipeline,  # its flow with an embedding of the interval
 def trajectories(pipe: Pipeline,  # the teacher
                  captions: list[str], steps: int = 20, guidance: float | None = None,
                  seed: int = 0) -> torch.Tensor:
-    "Every point of the way from a sample of each caption's text tokens: (b,steps+1,n,d)."
+    """Every point of the way from a sample of each caption's text tokens: (b,steps+1,n,d).
+    ValueError for a student, whose velocity nobody has taught."""
+    if hasattr(pipe.flow, "interval"):
+        raise ValueError("this flow knows mean velocities between the points of its teacher's "
+                         "paths, and no velocity of its own: make paths with the teacher")
     if pipe.preset.grid != "uniform": raise ValueError("times of a path are taken to be uniform")
     _, z = pipe.encode_text(captions, seed)
     return pipe.walk(z, steps, guidance, eta=0.0, trajectory=True).transpose(0, 1)
@@ -114,8 +121,12 @@ def distill(pipe: Pipeline,  # the student: its velocity network is trained
             cfg: TrainConfig, seed: int = 0) -> list[dict]:
     "Teach mean velocities between any two points of a teacher's paths; returns the log."
     learn_intervals(pipe.flow)
-    for module in (pipe.flow.projector, pipe.flow.reader, pipe.flow.align):
-        module.requires_grad_(False)  # the paths begin where they began
+    still = {name for name, p in pipe.flow.named_parameters() if p.requires_grad
+             and name.partition(".")[0] in ("projector", "reader", "align")}
+    def let(move):  # the paths begin where they began
+        for name, p in pipe.flow.named_parameters():
+            if name in still: p.requires_grad_(move)
+    let(False)
     order, n = Shuffled(len(paths), cfg.batch, seed), paths.shape[1]
     def batches(step):
         draw, rows = generator(seed, "points", step), order(step)
@@ -127,8 +138,10 @@ def distill(pipe: Pipeline,  # the student: its velocity network is trained
         x, t, r = batch["x"], batch["t"], batch["r"]
         wanted = (batch["y"] - x)/(r - t)[:, None, None]
         return dict(loss=(mean_velocity(model, x, t, r) - wanted).square().mean())
-    pipe.flow, log = fit(pipe.flow, loss, batches, cfg, seed=seed, title="distilled",
-                         progress=False)
+    try:
+        pipe.flow, log = fit(pipe.flow, loss, batches, cfg, seed=seed, title="distilled",
+                             progress=False)
+    finally: let(True)
     return log
 
 # %% ../../nbs/35_few_steps.ipynb #few00014
@@ -139,8 +152,14 @@ def start_from_bundled(flow: FlowTok):
 
 def student(variant: dict, seed: int, steps: int) -> Pipeline:
     """The pipeline of a row, trained: `paths` of the bundled flow are distilled, any other idea
-    about the flow is trained as in notebook 30, and no idea at all is the bundled flow."""
+    about the flow is trained as in notebook 30, and no idea at all is the bundled flow.
+    ValueError for what would make no difference to a distillation."""
     if variant and "paths" not in variant: return trained_flow(variant, seed, steps)
+    names = {*variant, *variant.get("change", {})} - {"paths", "change"}
+    if strange := [n for n in names if not n.startswith("train_flow.") or n == "train_flow.steps"]:
+        raise ValueError(f"{', '.join(sorted(strange))}: no part of a distillation; it has `paths` "
+                         f"and a `change` of train_flow, but for its steps")
+    seed_all(seed)
     pipe = load("nano", device="cpu").eval()
     if "paths" in variant:
         paths = trajectories(pipe, caption_set("mix", variant["paths"], 2000 + seed))
@@ -217,6 +236,10 @@ def with_ends(pipe: Pipeline, captions: list[str], seed: int = 0) -> tuple:
 
 def end_variance(heading,  # predicted image tokens (steps,b,n,d)
                  first: float = 0.25, last: float = 0.75) -> torch.Tensor:
-    "Variance of the predicted end between two times: (b,), a mean over its numbers."
+    """Variance of the predicted end between two times: (b,), a mean over its numbers.
+    ValueError where fewer than two steps lie between them."""
     n = len(heading)
+    if int(last*n) - int(first*n) < 2 or not 0 <= first < last <= 1:
+        raise ValueError(f"fewer than two of {n} steps from {first} to {last} of the way: give "
+                         f"more steps, and shares between 0 and 1")
     return heading[int(first*n):int(last*n)].var(0).mean((1, 2))

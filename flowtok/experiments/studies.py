@@ -490,19 +490,20 @@ def _command(plan, out, rows):
 # %% ../../nbs/30_studies.ipynb #std00031
 def study_table(rows: list[dict], keys: list[str]) -> str:
     """Lines of text: for each change the mean over its seeds, and half the width of its 95 %
-    interval (Student's t; wide, since seeds are few). A seed that diverged has no numbers, and is
-    said."""
+    interval (Student's t; wide, since seeds are few). A seed that diverged or was left out has no
+    numbers; what diverged is said."""
     lines = [f"{'':36}{'seeds':>6}" + "".join(f"{k:>18}" for k in keys)]
     for name in dict.fromkeys(r["name"] for r in rows):
         mine = [r for r in rows if r["name"] == name]
-        values = [[r[k] for r in mine if k in r] for k in keys]
-        if not any(values) and (why := _why_not(mine)):
+        done = [r for r in mine if not {"diverged", "left_out"} & set(r)]
+        values = [[r[k] for r in done if k in r] for k in keys]
+        if not done and (why := _why_not(mine)):
             lines.append(f"{name:36}        {why}")
             continue
         cells = [f"{_short(np.mean(v), 3):>10}{_give_or_take(v)}" if v else " "*18
                  for v in values]
         lost = sum("diverged" in r for r in mine)
-        lines.append(f"{name:36}{len({r['seed'] for r in mine}) - lost:6}" + "".join(cells)
+        lines.append(f"{name:36}{len({r['seed'] for r in done}):6}" + "".join(cells)
                      + f"  {lost} diverged"*bool(lost))
     return "\n".join(lines)
 
@@ -525,17 +526,18 @@ def _give_or_take(values):
     return f" ±{_short(_half_width(values), 2):>6}" if len(values) > 1 else " "*8
 
 # %% ../../nbs/30_studies.ipynb #std00033
-def differences(rows: list[dict], key: str) -> str:
-    """Lines of text: how far each change moves `key` from the first row, seed by seed,
-    with the 95 % interval of the mean; of each line for itself, however many there are."""
-    first = rows[0]["name"]
-    base = {r["seed"]: r[key] for r in rows if r["name"] == first and key in r}
+def differences(rows: list[dict], key: str,
+                base: str | None = None) -> str:  # name that all are compared with; None: the first
+    """Lines of text: how far each change moves `key` from the base, seed by seed, with the 95 %
+    interval of the mean; of each line for itself, however many there are."""
+    first = rows[0]["name"] if base is None else base
+    of_base = {r["seed"]: r[key] for r in rows if r["name"] == first and key in r}
     lines = [f"{'':36}{key + ' moves by':>18}"]
     for name in dict.fromkeys(r["name"] for r in rows if key in r and r["name"] != first
-                              and r["seed"] in base):
-        d = [r[key] - base[r["seed"]] for r in rows if r["name"] == name and key in r
-             and r["seed"] in base]
-        doubt = ("one seed" if len(d) < 2 else "no interval: seeds do not differ" if np.ptp(d) == 0
+                              and r["seed"] in of_base):
+        d = [r[key] - of_base[r["seed"]] for r in rows if r["name"] == name and key in r
+             and r["seed"] in of_base]
+        doubt = ("one seed" if len(d) < 2 else "no interval: seeds do not differ" if np.ptp(d) < 1e-9
                  else "" if abs(np.mean(d)) > _half_width(d) else "may be chance")
         lines.append(f"{name:36}{np.mean(d):+10.3g}{_give_or_take(d)}   {doubt}".rstrip())
     return "\n".join(lines)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHANGED', 'TEACHERS', 'Pretrained', 'pictures', 'words', 'Teacher', 'trained_teacher', 'found', 'Aligned',
-           'FirstTokens', 'first_tokens_first', 'reach', 'of_first', 'sized', 'tokenizer_report', 'tokens_row']
+           'FirstTokens', 'first_tokens_first', 'reach', 'of_first', 'sized', 'tokenizer_report', 'tokens_flow',
+           'tokens_row']
 
 # %% ../../nbs/37_tokens.ipynb #tks00002
 import time
@@ -14,6 +15,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
+from fastcore.meta import delegates
 from torch import nn
 
 from .. import recipes
@@ -253,11 +255,11 @@ def _aligned(variant, p, drawings, steps, seed):
     return (Aligned(teacher, p.tokenizer.n_tokens, p.tokenizer.latent_dim, variant["weight"],
                     variant.get("whole", False)), getattr(teacher, "took", 0.0))
 
-def tokens_row(variant: dict,  # `change` and `edit` of a tokenizer; `teacher`, `weight`, `whole`
-               seed: int, steps: int = 1500, tokenizer_steps: int = 2500, n: int = 400,
-               few: int = 128, drawings: int = 20_000, teacher_steps: int = 600) -> tuple:
-    """Train a tokenizer, and a flow on its tokens; returns the numbers of both (`teacher_s`,
-    `tokenizer_s` and `training_s` are CPU seconds), and eight pictures of one caption each."""
+def tokens_flow(variant: dict,  # `change` and `edit` of a tokenizer; `teacher`, `weight`, `whole`
+                seed: int, steps: int = 1500, tokenizer_steps: int = 2500,
+                drawings: int = 20_000, teacher_steps: int = 600) -> tuple[Pipeline, dict]:
+    """A pipeline that draws: a tokenizer, and a flow on its tokens; and what the training says of
+    itself (`teacher_s`, `tokenizer_s` and `training_s` are CPU seconds)."""
     if strange := set(variant) - {"change", "edit", "teacher", "weight", "whole"}:
         raise ValueError(f"a row has no {', '.join(sorted(strange))}")
     p = sized(variant.get("change", {}))
@@ -274,8 +276,14 @@ def tokens_row(variant: dict,  # `change` and `edit` of a tokenizer; `teacher`, 
     clock.append(time.process_time())
     log = recipes.train_text_to_image(pipe, cache, seed=seed, progress=False)
     clock.append(time.process_time())
-    took = dict(teacher_s=teacher_s, tokenizer_s=round(clock[1] - clock[0], 1),
-                training_s=round(clock[3] - clock[2], 1))
-    row = dict(steps=steps, tokenizer_steps=tokenizer_steps, sigma=log[-1]["sigma"])
-    row |= tokenizer_report(pipe.eval(), n//2) | wishes(pipe, 1.5, n, few) | took
+    return pipe.eval(), dict(steps=steps, tokenizer_steps=tokenizer_steps, sigma=log[-1]["sigma"],
+                             teacher_s=teacher_s, tokenizer_s=round(clock[1] - clock[0], 1),
+                             training_s=round(clock[3] - clock[2], 1))
+
+@delegates(tokens_flow)
+def tokens_row(variant: dict, seed: int, steps: int = 1500, n: int = 400, few: int = 128,
+               **kwargs) -> tuple:
+    "The numbers of a `tokens_flow` and of its tokenizer, and eight pictures of one caption each."
+    pipe, row = tokens_flow(variant, seed, steps, **kwargs)
+    row |= tokenizer_report(pipe, n//2) | wishes(pipe, 1.5, n, few)
     return row, pipe.images(caption_set("mix", 8, 1004), guidance=1.5)
