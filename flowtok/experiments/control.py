@@ -228,7 +228,7 @@ def _check_method(method):
         raise ValueError(f"a way to draw has no {', '.join(sorted(strange))}: it has "
                          f"{', '.join(sorted(known))}")
     if not method.get("conditioned") and (alone := {"noise", "left_in", "grid"} & set(method)):
-        raise ValueError(f"{', '.join(sorted(alone))}: only where the words are a condition")
+        raise ValueError(f"{', '.join(sorted(alone))}: for a way where the words are a condition")
     if method.get("conditioned") and method.get("blind") or method.get("noise") and method.get(
             "left_in"):
         raise ValueError("a way is conditioned or blind, and noise leaves no text in")
