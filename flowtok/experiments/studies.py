@@ -399,6 +399,7 @@ def _made(variant):
     "What tells a change, and the preset that it changes, from others."
     def plain(x):
         if isinstance(x, FlowParts): return vars(x)
+        if isinstance(x, partial): return [x.func, x.args, x.keywords]
         inside = [c.cell_contents for c in getattr(x, "__closure__", None) or ()]
         return [getattr(x, "__qualname__", type(x).__name__), *(y for y in inside if y is not x)]
     return _digest(json.dumps([variant, asdict(preset("nano"))], default=plain, sort_keys=True))
@@ -537,7 +538,8 @@ def differences(rows: list[dict], key: str,
                               and r["seed"] in of_base):
         d = [r[key] - of_base[r["seed"]] for r in rows if r["name"] == name and key in r
              and r["seed"] in of_base]
-        doubt = ("one seed" if len(d) < 2 else "no interval: seeds do not differ" if np.ptp(d) < 1e-9
+        doubt = ("one seed" if len(d) < 2
+                 else "no interval: seeds do not differ" if np.ptp(d) < 1e-9
                  else "" if abs(np.mean(d)) > _half_width(d) else "may be chance")
         lines.append(f"{name:36}{np.mean(d):+10.3g}{_give_or_take(d)}   {doubt}".rstrip())
     return "\n".join(lines)

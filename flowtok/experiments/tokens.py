@@ -106,7 +106,8 @@ def trained_teacher(steps: int = 600,  # 0: untrained
                     drawings: int = 20_000, seed: int = 0) -> Teacher:
     "A `Teacher` of drawings and the captions that belong to them, frozen."
     encoder, images, order = words(), pictures(drawings), Shuffled(drawings, 64, seed)
-    seed_all(seed); begun = time.process_time()
+    seed_all(seed)
+    begun = time.process_time()
     teacher = Teacher(encoder(encoder.tokenize(["red"])).numel())
     def batches(step):
         draw, rows = generator(seed, "caption", step), order(step)
