@@ -222,6 +222,7 @@ def fresh_method(method: dict,  # an entry of `METHODS`
                                 method.get("left_in", False))
     return pipe, cache
 
+# %% ../../nbs/31_control.ipynb #ctl0001b
 def _check_method(method):
     known = {"steps", "conditioned", "blind", "noise", "left_in", "grid", "change"}
     if strange := set(method) - known:

@@ -116,6 +116,7 @@ def trajectories(pipe: Pipeline,  # the teacher
     _, z = pipe.encode_text(captions, seed)
     return pipe.walk(z, steps, guidance, eta=0.0, trajectory=True).transpose(0, 1)
 
+# %% ../../nbs/35_few_steps.ipynb #few0012b
 def distill(pipe: Pipeline,  # the student: its velocity network is trained
             paths,  # (b,steps+1,n,d), as `trajectories` gives
             cfg: TrainConfig, seed: int = 0) -> list[dict]:

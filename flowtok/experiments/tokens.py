@@ -256,6 +256,7 @@ def _aligned(variant, p, drawings, steps, seed):
     return (Aligned(teacher, p.tokenizer.n_tokens, p.tokenizer.latent_dim, variant["weight"],
                     variant.get("whole", False)), getattr(teacher, "took", 0.0))
 
+# %% ../../nbs/37_tokens.ipynb #tks0023a
 def tokens_flow(variant: dict,  # `change` and `edit` of a tokenizer; `teacher`, `weight`, `whole`
                 seed: int, steps: int = 1500, tokenizer_steps: int = 2500,
                 drawings: int = 20_000, teacher_steps: int = 600) -> tuple[Pipeline, dict]:
@@ -281,6 +282,7 @@ def tokens_flow(variant: dict,  # `change` and `edit` of a tokenizer; `teacher`,
                              teacher_s=teacher_s, tokenizer_s=round(clock[1] - clock[0], 1),
                              training_s=round(clock[3] - clock[2], 1))
 
+# %% ../../nbs/37_tokens.ipynb #tks0023b
 @delegates(tokens_flow)
 def tokens_row(variant: dict, seed: int, steps: int = 1500, n: int = 400, few: int = 128,
                **kwargs) -> tuple:
