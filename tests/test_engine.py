@@ -33,14 +33,24 @@ def found(path):
     return json.loads(path.read_text()), torch.load(path.with_suffix(".pt"))
 
 
-def test_two_processes_have_the_losses_of_one(tmp_path):
-    "Same global batch, noise keyed by row: every stage, 50 steps, float64."
-    run(SCRIPT, tmp_path/"one.json")
+STEPS = 50
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    "What one process leaves that nobody kills."
+    folder = tmp_path_factory.mktemp("alone")
+    run(SCRIPT, folder/"alone.json", folder/"run", STEPS)
+    return found(folder/"alone.json")
+
+
+def test_two_processes_have_the_losses_of_one(alone, tmp_path):
+    "Same global batch, noise keyed by row: every stage, float64."
     run(*TWO, SCRIPT, tmp_path/"two.json")
-    (one, weights), (two, others) = (found(tmp_path/name) for name in ("one.json", "two.json"))
+    (one, weights), (two, others) = alone, found(tmp_path/"two.json")
     assert (one["world"], two["world"]) == (1, 2)
     for stage, losses in one["exact"].items():
-        assert len(losses) == len(set(losses)) == 50
+        assert len(losses) == len(set(losses)) == STEPS
         apart = max(abs(a - b) for a, b in zip(losses, two["exact"][stage], strict=True))
         assert apart < 1e-12, stage  # 8e-15 at most
     apart = {k: (weights[k] - others[k]).abs().max().item() for k in weights}
@@ -58,29 +68,29 @@ def kill_in(stage, folder, steps, rng):
     return process.wait() != 0
 
 
-def check_kills(folder, kills, steps):
+def check_kills(folder, kills, steps, undisturbed):
     "Kill every stage `kills` times; losses and weights are to the last bit those of a run that was left alone."
     rng, struck = random.Random(0), {}
     for stage in STAGES: struck[stage] = sum(kill_in(stage, folder/"killed", steps, rng) for _ in range(kills))
     assert min(struck.values()) == kills, f"got through before it was killed {kills} times: {struck}"
     run(SCRIPT, folder/"killed.json", folder/"killed", steps)
-    run(SCRIPT, folder/"alone.json", folder/"alone", steps)
-    (killed, weights), (alone, others) = (found(folder/name) for name in ("killed.json", "alone.json"))
+    (killed, weights), (alone, others) = found(folder/"killed.json"), undisturbed
     assert killed["losses"] == alone["losses"]
     assert {k: len(v) for k, v in alone["losses"].items()} == dict.fromkeys(STAGES, steps)
     assert [k for k in weights if not torch.equal(weights[k], others[k])] == []
     return struck
 
 
-def test_killed_at_any_time(tmp_path):
+def test_killed_at_any_time(alone, tmp_path):
     (tmp_path/"killed").mkdir()
-    check_kills(tmp_path, kills=1, steps=60)
+    check_kills(tmp_path, kills=1, steps=STEPS, undisturbed=alone)
 
 
 if __name__ == "__main__":  # python tests/test_engine.py FOLDER: ten kills of every stage, about ten minutes
     folder = Path(sys.argv[1])
     (folder/"killed").mkdir(parents=True)
-    print("killed", check_kills(folder, kills=10, steps=400), "times; losses and weights are those of a run left alone")
+    run(SCRIPT, folder/"alone.json", folder/"alone", 400)
+    print("killed", check_kills(folder, kills=10, steps=400, undisturbed=found(folder/"alone.json")), "times; losses and weights are those of a run left alone")
 
 
 @pytest.fixture

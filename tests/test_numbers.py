@@ -1,6 +1,7 @@
 "Numbers that mean what they say: times, curves, precision, weight decay, clipping, plans that can work."
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 import flowtok
-from flowtok import benchmarks, cli, recipes
+from flowtok import benchmarks, cli, evaluation, recipes
 from flowtok.benchmarks import evaluate_tokenizer, fid
 from flowtok.config import preset
 from flowtok.core import generator
@@ -72,7 +73,14 @@ def test_statistics_stay_exact_in_short_precision(short):
     assert twice.half().float().mean.item() == pytest.approx(1/3, abs=1e-8) and twice.double().mean.dtype == torch.float64
 
 
-def test_every_measurement_runs_in_short_precision(short, tmp_path):
+@pytest.fixture
+def few(monkeypatch):
+    "Every measurement of drawings, but of few captions and with few guidances."
+    monkeypatch.setattr(evaluation, "FREE_CAPTIONS", evaluation.FREE_CAPTIONS[:2])
+    monkeypatch.setattr(evaluation, "trade_off", partial(evaluation.trade_off, guidances=(1.0, 2.0)))
+
+
+def test_every_measurement_runs_in_short_precision(short, few, tmp_path):
     assert evaluate_shapes(short, 16, 1)["right"]["seen"]["readable"] > 0.5
     assert evaluate_captions(short, 16, 2)["likeliest"]["seen"]["parsed"] > 0.5
     assert evaluate_tokenizer(short, Images(Shapes(16), progress=False), features=Colours())["psnr"] > 20
@@ -84,7 +92,7 @@ def test_fid_on_mps_adds_up_on_the_cpu():
     assert fid(Colours(), "mps").device.type == "cpu" and fid(Colours(), torch.device("mps", 0)).device.type == "cpu"
 
 
-def test_guidance_zero_is_recorded_as_zero():
+def test_guidance_zero_is_recorded_as_zero(few):
     pipe = flowtok.load("nano", device="cpu")
     assert evaluate_shapes(pipe, 16, 1, guidance=0)["settings"]["guidance"] == 0
     assert pipe.preset.guidance == evaluate_shapes(pipe, 16, 1)["settings"]["guidance"] != 0
@@ -237,7 +245,7 @@ def test_an_option_of_evaluate_without_a_meaning(words, message, tmp_path, monke
 
 
 @pytest.mark.parametrize("direction, file, numbers", [("t2i", "evaluation.json", "right"), ("i2t", "captions.json", "likeliest")])
-def test_data_shapes_is_the_judge(direction, file, numbers, tmp_path):
+def test_data_shapes_is_the_judge(direction, file, numbers, few, tmp_path):
     "Its report has the entries of the committed ones; the record says how it was measured."
     cli.flowtok_evaluate("nano", samples=16, steps=1, out=str(tmp_path), data="shapes", direction=direction, device="cpu", guidance=0.0 if direction == "t2i" else None)
     newest = RESULTS/"nano-seed0"

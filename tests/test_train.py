@@ -22,9 +22,11 @@ MODES = {"RGB": (60, 40), "RGBA": (20, 90), "L": (64, 64), "P": (33, 50), "1": (
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path): return pictures_of_all_modes(tmp_path/"pictures")
+
+
+def pictures_of_all_modes(folder):
     "Seven captioned images of all modes and sizes."
-    folder = tmp_path/"pictures"
     folder.mkdir()
     rows = []
     for i, (mode, size) in enumerate(MODES.items()):
@@ -137,19 +139,27 @@ def test_second_run_in_one_folder(folder, tmp_path, capsys):
 def losses(out): return {part: [json.loads(line)["loss"] for line in (out/part/"log.jsonl").read_text().splitlines()] for part in ("tokenizer", "flow")}
 
 
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory):
+    "A folder of pictures, what a run is called with, and a whole run."
+    folder = tmp_path_factory.mktemp("never-stopped")
+    common = dict(data=str(pictures_of_all_modes(folder/"pictures")), steps=8, save_every=2, device="cpu", progress=False)
+    recipes.train(out=folder/"whole", **common)
+    return common, folder/"whole"
+
+
 @pytest.mark.parametrize("part,at", [("reconstruction_callback", 4), ("sample_callback", 6)])
-def test_resume_is_exact(part, at, folder, tmp_path, monkeypatch):
+def test_resume_is_exact(part, at, never_stopped, tmp_path, monkeypatch):
     "Stopped in either part, a resumed run has the losses of one that was never stopped, to the last bit."
-    common = dict(data=str(folder), steps=8, save_every=2, device="cpu", progress=False)
-    recipes.train(out=tmp_path/"whole", **common)
+    common, whole = never_stopped
     with monkeypatch.context() as m, pytest.raises(Stop):
         m.setattr(recipes, part, lambda *a: stop_at(at))
         recipes.train(out=tmp_path/"stopped", **common)
     recipes.train(out=tmp_path/"stopped", resume=True, **common)
-    assert losses(tmp_path/"whole") == losses(tmp_path/"stopped")
-    assert len(losses(tmp_path/"whole")["flow"]) == 8
-    whole, resumed = (flowtok.load(tmp_path/name, device="cpu").state_dict() for name in ("whole", "stopped"))
-    assert all((whole[k] == resumed[k]).all() for k in whole)
+    assert losses(whole) == losses(tmp_path/"stopped")
+    assert len(losses(whole)["flow"]) == 8
+    alone, resumed = (flowtok.load(run, device="cpu").state_dict() for run in (whole, tmp_path/"stopped"))
+    assert all((alone[k] == resumed[k]).all() for k in alone)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals work differently on Windows")
