@@ -152,6 +152,7 @@ class WithLatent(DiT):
         ends = torch.cat([mean.detach(), target], 1).flatten(1).to(self.project.weight.dtype)
         return DiagonalGaussian(*self.encode(ends).chunk(2, -1))
 
+# %% ../../nbs/37_cure.ipynb #cur0lat3
 def with_latent(flow: FlowTok):
     "Give a FlowTok that reads such a network."
     flow.dit = WithLatent(flow.cfg)
@@ -163,7 +164,6 @@ def with_posterior_sample(p: Pairs) -> tuple:
     try: return velocity_and_reading(p)
     finally: net.given = None
 
-# %% ../../nbs/37_cure.ipynb #cur0lat3
 def latent_kl(weight: float):  # of a nat
     "A further term: the KL divergence of the posterior from the prior, in nats."
     return lambda p: weight*p.model.dit.posterior(p.posterior.mean, p.target).kl().mean()
