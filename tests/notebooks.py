@@ -36,6 +36,12 @@ def fingerprint(nb):
     return hashlib.sha256("\0".join("".join(c["source"]) for c in nb["cells"] if c["cell_type"] == "code").encode()).hexdigest()[:16]
 
 
+def without_outputs(nb):
+    for cell in nb["cells"]:
+        if cell["cell_type"] == "code": cell["outputs"] = []
+    return nb
+
+
 def execute(path):
     "Execute the notebook at `path` and save it with its outputs."
     sys.argv[1:] = ["run", path.stem]  # what records tell: the command that was given, and no path of this machine
@@ -48,8 +54,11 @@ def execute(path):
 def run(path):
     "Execute the notebook at `path` in a process of its own; save its outputs, how long it took, and of which code they are."
     from nbdev.clean import nbdev_clean
-    begun = time.perf_counter()
-    if subprocess.run([sys.executable, __file__, "execute", str(path)]).returncode: sys.exit(f"{path.name} failed")
+    begun, before = time.perf_counter(), path.read_text(encoding="utf-8")
+    write(path, without_outputs(read(path)))  # a cell that has nothing to show any more would keep what it showed
+    if subprocess.run([sys.executable, __file__, "execute", str(path)]).returncode:
+        path.write_text(before, encoding="utf-8")
+        sys.exit(f"{path.name} failed")
     nb = read(path)
     seconds = round(time.perf_counter() - begun)
     nb["metadata"]["doc"] = dict(code=fingerprint(nb), seconds=seconds)

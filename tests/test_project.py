@@ -139,3 +139,22 @@ def test_saved_pictures_keep_rare_colours():
     shrink(dict(cells=[dict(outputs=[dict(data=output)])]))
     after = np.asarray(Image.open(io.BytesIO(base64.b64decode(output["image/png"]))).convert("RGB")).astype(int)
     assert len(output["image/png"]) < before/2 and np.abs(after[105, 105] - (255, 230, 20)).max() < 40
+
+
+def test_a_notebook_that_is_run_keeps_no_old_output(tmp_path):
+    "And one that fails stays as it was."
+    import json
+    from notebooks import run
+    def cell(source): return dict(cell_type="code", id=f"c{len(source)}", metadata={}, source=[source], execution_count=None, outputs=[dict(output_type="stream", name="stdout", text=["old"])])
+    path = tmp_path/"small.ipynb"
+    def written(*sources):
+        header = dict(cell_type="markdown", id="header", metadata={}, source=["Runs in 5 seconds on a laptop."])
+        path.write_text(json.dumps(dict(cells=[header, *map(cell, sources)], metadata={}, nbformat=4, nbformat_minor=5)), encoding="utf-8")
+        return path.read_text(encoding="utf-8")
+    written("x = 1", "print(x + 1)")
+    run(path)
+    silent, prints = json.loads(path.read_text(encoding="utf-8"))["cells"][1:]
+    assert silent["outputs"] == [] and "".join(prints["outputs"][0]["text"]) == "2\n"
+    before = written("print(1)", "1/0")
+    with pytest.raises(SystemExit, match="small.ipynb failed"): run(path)
+    assert path.read_text(encoding="utf-8") == before
