@@ -56,9 +56,11 @@ def run(path):
     from nbdev.clean import nbdev_clean
     begun, before = time.perf_counter(), path.read_text(encoding="utf-8")
     write(path, without_outputs(read(path)))  # a cell that has nothing to show any more would keep what it showed
-    if subprocess.run([sys.executable, __file__, "execute", str(path)]).returncode:
-        path.write_text(before, encoding="utf-8")
-        sys.exit(f"{path.name} failed")
+    done = False
+    try: done = subprocess.run([sys.executable, __file__, "execute", str(path)]).returncode == 0
+    finally:
+        if not done: path.write_text(before, encoding="utf-8")  # also when it is interrupted
+    if not done: sys.exit(f"{path.name} failed")
     nb = read(path)
     seconds = round(time.perf_counter() - begun)
     nb["metadata"]["doc"] = dict(code=fingerprint(nb), seconds=seconds)
