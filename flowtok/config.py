@@ -59,7 +59,7 @@ def _large(name, width, depth, heads):
         train_caption=TrainConfig(60_000, 1024, 2e-4, weight_decay=0.03, warmup=2_000, **recipe))
 
 # %% ../nbs/20_config.ipynb #d30c1fc7
-def _nano(name="nano", image_size=32, tokenizer_steps=4_200):
+def _nano(name="nano", image_size=32, tokenizer_steps=8_400):
     "A preset that trains on two CPU cores: `nano` in half an hour, both directions."
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
     return Preset(
