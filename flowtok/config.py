@@ -60,7 +60,7 @@ def _large(name, width, depth, heads):
 
 # %% ../nbs/20_config.ipynb #d30c1fc7
 def _nano(name="nano", image_size=32, tokenizer_steps=8_400):
-    "A preset that trains on two CPU cores: `nano` in half an hour, both directions."
+    "A preset that trains on two CPU cores: `nano` in twenty to forty minutes, both directions."
     recipe = dict(betas=(0.9, 0.95), clip=1.0, ema=0.99)
     return Preset(
         name=name, guidance=1.25, eta=1.0, caption_steps=1,
