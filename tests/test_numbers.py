@@ -117,7 +117,7 @@ def test_the_likeliest_words_unless_asked_otherwise(tmp_path, monkeypatch):
 
 def test_captions_take_the_steps_of_the_preset_unless_told_otherwise():
     pipe = flowtok.load("nano", device="cpu")
-    pictures = [Shapes(8, seed=5)[i]["image"] for i in range(8)]
+    pictures = [Shapes(32, seed=5)[i]["image"] for i in range(32)]
     walked = pipe.encode_images(pictures)
     by_steps = {k: pipe.decode_text(sample(pipe.caption_velocity, walked, k)) for k in (1, 20)}
     assert pipe.preset.caption_steps == 1 and by_steps[1] != by_steps[20] and preset("XL").caption_steps == 20
