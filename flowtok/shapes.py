@@ -8,7 +8,7 @@ __all__ = ['COLOURS', 'BACKGROUNDS', 'SIZES', 'POSITIONS', 'RELATIONS', 'PAIR_SP
            'random_scene', 'describe', 'parse', 'read_scene', 'judge', 'Shapes']
 
 # %% ../nbs/02_shapes.ipynb #e60d1dbe
-import random, re, zlib
+import math, random, re, zlib
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -78,7 +78,7 @@ def draw(scene: Scene,  # what to draw
     pen = ImageDraw.Draw(canvas)
     for s in scene.shapes:
         points = (OUTLINES[s.kind]*SIZES[s.size] + (s.x, s.y))*size*factor
-        pen.polygon([tuple(p) for p in points], fill=COLOURS[s.colour])
+        pen.polygon(points.ravel().tolist(), fill=COLOURS[s.colour])
     return canvas.reduce(factor)
 
 # %% ../nbs/02_shapes.ipynb #e9ec2010
@@ -99,7 +99,7 @@ def split_of(scene: Scene) -> str:
 
 def _nearest(options, point):
     "The key of `options` whose value lies nearest to `point`, and the distance."
-    distance = {k: float(np.linalg.norm(np.subtract(v, point))) for k, v in options.items()}
+    distance = {k: math.dist(v, point) for k, v in options.items()}
     best = min(distance, key=distance.get)
     return best, distance[best]
 

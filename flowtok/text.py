@@ -53,7 +53,12 @@ def bpe():
 @lru_cache(maxsize=100_000)
 def _words(text):
     "Ids of one caption without the marks; a training set says the same things many times."
+    if text.isascii() and text.isprintable() and "&" not in text:  # there is nothing to repair
+        return tuple(i for word in text.split() for i in _word(word))
     return tuple(bpe().encode(text))
+
+@lru_cache(maxsize=100_000)
+def _word(text): return bpe().encode(text)  # the encoding joins nothing across a space
 
 # %% ../nbs/06_text.ipynb #015a8ff2
 @dataclass(frozen=True)

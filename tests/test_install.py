@@ -201,9 +201,9 @@ OTHERS = [c for _, block in BLOCKS for c in block if not is_ours(c)]
 
 
 @pytest.mark.parametrize("title, block, installs", OURS, ids=[title for title, *_ in OURS])
-def test_commands_of_the_readme(title, block, installs, bare, tmp_path, pictures):
+def test_commands_of_the_readme(title, block, installs, installing, tmp_path, pictures):
     "One after the other, as they stand there, but with few pictures and few steps; a block that installs has what it installs, the others have no more than `pip install .` brings."
-    programs = PROGRAMS if installs else bare
+    programs = PROGRAMS if installs else installing.result()
     at = checkout(tmp_path/"flowtok")
     shutil.rmtree(at/"flowtok")  # only the installed package is left
     for words in block: use(words, programs, at, pictures)
@@ -216,7 +216,7 @@ def test_other_lines_of_the_readme(words, tmp_path):
         case ["python3", "-m", "venv", ".venv"]: pass  # the environment that runs this
         case [".venv/bin/python", "-m", "pip", "install", "-q", "-e", ".[dev]"]:
             assert [str(r) for r in requirements("dev") if unmet(r)] == [], "run the README's install again"
-        case [".venv/bin/python", "-m", "pytest", "-q"]: pass  # what is running
+        case [".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]: pass  # what is running
         case [".venv/bin/jupyter", "lab", notebook]:
             assert (ROOT/notebook).exists()
             assert call([PROGRAMS/"jupyter", "lab", "--version"], tmp_path)[0] == 0

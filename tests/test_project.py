@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from functools import cache
 
 import pytest
@@ -20,13 +19,16 @@ def call(*args, **kw):
     return done.returncode, done.stdout + done.stderr
 
 
+def children(): return sum(os.times()[2:4])  # seconds of a core that processes took which have ended
+
+
 @cache
 def nbdev_test(solutions):
-    "Run `nbdev_test` on all lessons, or all solutions, two at a time with one thread each; returns its exit status, what it printed and the seconds it took."
+    "Run `nbdev_test` on all lessons, or all solutions, two at a time with one thread each; returns its exit status, what it printed and the seconds of a core it took."
     what = dict(path="nbs/solutions") if solutions else dict(path="nbs", skip_folder_re="^[_.]|^solutions$")
-    begun = time.perf_counter()
+    begun = children()
     status, said = call("-c", f"from nbdev.test import nbdev_test; nbdev_test(do_print=True, n_workers=2, timing=True, **{what})", cwd=ROOT, env=os.environ | dict(OMP_NUM_THREADS="1"))
-    return status, said, time.perf_counter() - begun
+    return status, said, children() - begun
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
@@ -40,8 +42,9 @@ def test_notebook_runs(path):
 
 @pytest.mark.parametrize("solutions, minutes", [(False, 12), (True, 3)], ids=["lessons", "solutions"])
 def test_notebooks_are_quick(solutions, minutes):
+    "On two cores with nothing else to do; other tests may run beside them."
     _, said, seconds = nbdev_test(solutions)
-    assert seconds < 60*minutes, f"{seconds:.0f} s; {said}"
+    assert 0 < seconds < 2*60*minutes, f"{seconds:.0f} s of a core; {said}"
 
 
 KEPT_BY_HAND = ("flowtok/__init__.py", "flowtok/experiments/__init__.py")

@@ -15,7 +15,7 @@ from flowtok.captioned import DataError, open_image
 from flowtok.data import open_data
 from flowtok.lineage import parts_of, planned_preset
 from flowtok.shapes import Shapes
-from flowtok.text import tokenize
+from flowtok.text import bpe, composed, tokenize
 from world import tar
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I;16", "La", "RGBa", "I", "F")
@@ -208,6 +208,16 @@ def test_captions_of_any_kind():
 
 
 NUMBERS = (1, 2, 3, 4, 7, 8, 16, 32, 64, 0, -1, 2.0, 2.5, "2", None, float("nan"), np.int64(4), True)
+
+
+@pytest.mark.parametrize("joint", [" ", "", "\t", "  "])
+def test_words_of_a_caption_are_those_that_clip_reads(joint):
+    "Plain captions are encoded word by word, from a cache; the whole caption gives the same ids."
+    rng = random.Random(0)
+    for k in range(5000):
+        text = "a" + joint + joint.join(rng.choice((*WORDS, "isn't", "<START_OF_TEXT>", "I'LL", "''", "x\x1b[0m", "Z")) for _ in range(rng.randint(1, 5)))
+        ids = tokenize([text], 77)[0]
+        assert ids[ids > 0].tolist() == [49406, *bpe().encode(composed(text)), 49407], (k, text)
 
 
 def test_options_of_any_kind():
