@@ -40,9 +40,10 @@ def test_notebook_runs(path):
     assert status == 0 or failed, said
 
 
-@pytest.mark.parametrize("solutions, minutes", [(False, 12), (True, 3)], ids=["lessons", "solutions"])
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not count the seconds of processes that have ended")
+@pytest.mark.parametrize("solutions, minutes", [(False, 15), (True, 4)], ids=["lessons", "solutions"])
 def test_notebooks_are_quick(solutions, minutes):
-    "On two cores with nothing else to do; other tests may run beside them."
+    "Minutes of two cores, counted as seconds of a core, of which it takes more when other tests run beside them."
     _, said, seconds = nbdev_test(solutions)
     assert 0 < seconds < 2*60*minutes, f"{seconds:.0f} s of a core; {said}"
 
