@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['learn_intervals', 'mean_velocity', 'mean_target', 'mean_flow', 'few_steps', 'trajectories', 'distill',
-           'start_from_bundled', 'student', 'solved', 'ways_of', 'measured', 'few_row', 'with_ends', 'end_variance']
+           'bundled_weights', 'start_from_bundled', 'student', 'solved', 'ways_of', 'measured', 'few_row', 'with_ends',
+           'end_variance']
 
 # %% ../../nbs/35_few_steps.ipynb #few00002
 import time, warnings
@@ -146,9 +147,13 @@ def distill(pipe: Pipeline,  # the student: its velocity network is trained
     return log
 
 # %% ../../nbs/35_few_steps.ipynb #few00014
+def bundled_weights(flow: FlowTok):
+    "Begin as the bundled flow."
+    flow.load_state_dict(load("nano", device="cpu").flow.state_dict())
+
 def start_from_bundled(flow: FlowTok):
     "The bundled flow's weights, and an embedding of the interval."
-    flow.load_state_dict(load("nano", device="cpu").flow.state_dict())
+    bundled_weights(flow)
     learn_intervals(flow)
 
 def student(variant: dict, seed: int, steps: int) -> Pipeline:
@@ -181,7 +186,7 @@ def solved(pipe: Pipeline, captions: list[str], steps: int, method: str = "euler
     return pipe.decode(z, features)
 
 def ways_of(pipe: Pipeline) -> dict:
-    "Name -> (numbers of steps, function (captions, steps) -> images): how `pipe` can draw."
+    "Name -> (numbers of steps, function (captions, steps, seed) -> images): how `pipe` can draw."
     if hasattr(pipe.flow, "interval"):  # without guidance
         return {"mean velocity": ((1, 2, 4, 8), partial(few_steps, pipe)),
                 "mean velocity, new noise": ((2, 4, 8), partial(few_steps, pipe, renew=True))}
@@ -213,10 +218,10 @@ def few_row(variant: dict, seed: int, steps: int = 1500, n: int = 400, few: int 
     begun = time.process_time()
     pipe = student(variant, seed, steps)
     row = dict(training_s=round(time.process_time() - begun, 1) if variant else 0.0)
-    points = [dict(way=way, steps=k) | measured(lambda texts: draw(texts, k), n, few)
+    points = [dict(way=way, steps=k) | measured(lambda texts: draw(texts, k, seed=seed), n, few)
               for way, (numbers, draw) in ways_of(pipe).items() for k in numbers]
     numbers, draw = list(ways_of(pipe).values())[-1]
-    return row | dict(points=points), draw(caption_set("mix", 8, 1004), 2)
+    return row | dict(points=points), draw(caption_set("mix", 8, 1004), 2, seed=seed)
 
 # %% ../../nbs/35_few_steps.ipynb #few00020
 @torch.no_grad()
