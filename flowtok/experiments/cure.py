@@ -20,7 +20,7 @@ from ..dit import DiT, FlowConfig
 from ..flow import interpolate
 from ..layers import DiagonalGaussian
 from ..model import (
-    FlowParts, FlowTok, Pairs, end_of, squared_error, straight, velocity_and_reading)
+    FlowParts, FlowTok, Pairs, end_of, other_source, squared_error, straight, velocity_and_reading)
 from ..text import cosine_loss
 
 # %% ../../nbs/37_cure.ipynb #cur00005
@@ -70,10 +70,8 @@ def detached(p: Pairs):
 
 def wide(sigma: float):
     "A source of this width."
-    def source(p: Pairs):
-        q = p.model.project(p.text)
-        return DiagonalGaussian(q.mean, torch.full_like(q.logvar, 2*math.log(sigma)))
-    return source
+    return other_source(lambda q: DiagonalGaussian(q.mean,
+                                                   torch.full_like(q.logvar, 2*math.log(sigma))))
 
 def to_image(weight: float):
     "A further term, which pulls the mean of the text tokens to the image's."
@@ -197,8 +195,8 @@ CURE = {
     "no alignment": dict(change={"flow_loss.align_weight": 0.0}),
     "alignment at every token": dict(change={"flow_loss.align": "tokens"}),
     "cosine to the image": dict(parts=FlowParts(extra=to_image(1.0))),
-    "flow trains text at t=0 only, sigma 1": dict(parts=FlowParts(source=wide(1.0), path=detached)),
-    "sigma 0.5": dict(parts=FlowParts(source=wide(0.5))),
+    "flow trains text at t=0 only, sigma 1": dict(parts=FlowParts(path=detached), edit=wide(1.0)),
+    "sigma 0.5": dict(edit=wide(0.5)),
     "contrastive flow matching 0.05, no balance head": PUSHED,
     "another picture mixed in": dict(parts=FlowParts(path=mixed(0.5))),
     "noise on the way": dict(parts=FlowParts(path=noisy(0.5))),
@@ -229,4 +227,7 @@ CURE |= {
     "target: average pool": dict(change={"flow_loss.target": "pool"}),
     "KL 0": dict(change={"flow_loss.kl_weight": 0.0}),
     "KL 0.1": dict(change={"flow_loss.kl_weight": 0.1}),
-    "KL plain": dict(change={"flow_loss.kl": "plain"})}
+    "KL plain": dict(change={"flow_loss.kl": "plain"}),
+    "loss: cosine": dict(change={"flow_loss.align": "cosine"}),
+    "sigma 1.4": dict(edit=wide(1.4)),
+    "times of the release": dict(change={"flow_loss.time_mean": 0.0, "flow_loss.time_zero": 0.0})}
