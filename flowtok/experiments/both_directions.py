@@ -64,8 +64,9 @@ class TwoWays(FlowTok):
 # %% ../../nbs/39_both_directions.ipynb #both0013
 @lru_cache(maxsize=2)
 def text_space(steps: int = 2600, n: int = 20_000) -> tuple[Pipeline, LatentCache, torch.Tensor]:
-    """What all ways share: a pipeline with the bundled tokenizer and a text autoencoder of words,
-    trained here; `n` encoded drawings; and the text tokens (rows,16,16) of their captions."""
+    """What all ways share: a pipeline with the bundled tokenizer, and a text autoencoder of words
+    that is trained here; `n` encoded drawings; and the text tokens (rows,16,16) of their
+    captions."""
     source, cache = encoded(n)
     p = source.preset
     p = replace(p, caption=replace(p.caption, sees="words"), flow=replace(p.flow, balance_width=0),
