@@ -233,6 +233,7 @@ def _two(part, answer):
     raise ValueError(f"the part `{part}` returns a tuple of two things (see FlowParts), not "
                      f"{type(answer).__name__}")
 
+# %% ../nbs/09_text_to_image.ipynb #fpa09006
 class OtherSource(nn.Module):
     "A text projector whose Gaussians (b,n,d) are changed by a function of them."
     def __init__(self, projector: nn.Module, change: Callable):

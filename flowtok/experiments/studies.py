@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TOKENIZER', 'FLOW', 'OF_A_FLOW', 'TRAINED', 'FIRST_RECIPE', 'STUDIES', 'Placed', 'learned_positions', 'plain_mlp',
-           'Crops', 'edited', 'tokenizer_row', 'encoded', 'trained_flow', 'flow_row', 'wishes', 'Watched', 'steps_in',
-           'bench_row', 'read_study', 'read_ideas', 'StudyPlan', 'study', 'study_table', 'differences', 'compared']
+           'Crops', 'edit_in_place', 'tokenizer_row', 'encoded', 'trained_flow', 'flow_row', 'wishes', 'Watched',
+           'steps_in', 'bench_row', 'read_study', 'read_ideas', 'StudyPlan', 'study', 'study_table', 'differences',
+           'compared']
 
 # %% ../../nbs/30_studies.ipynb #std00002
 import json, runpy, sys, time, warnings
@@ -93,7 +94,7 @@ class Crops:
         return dict(image=to_tensor(piece), texts=self.texts(i))
 
 # %% ../../nbs/30_studies.ipynb #std00014
-def edited(module: nn.Module, edit=None) -> nn.Module:
+def edit_in_place(module: nn.Module, edit=None) -> nn.Module:
     """`module`, after the function `edit`, if there is one, has changed it in place. ValueError for
     one that returns another module: that one would not be trained."""
     other = edit(module) if edit else None
@@ -144,7 +145,7 @@ def tokenizer_row(variant: dict, seed: int, steps: int = 700) -> tuple[dict, tor
     images, x = _pictures(variant.get("data", "shapes"))
     seed_all(seed)
     pipe = Pipeline(asdict(p))
-    edited(pipe.image_tokenizer, variant.get("edit"))
+    edit_in_place(pipe.image_tokenizer, variant.get("edit"))
     recipes.train_tokenizer(pipe, images, seed=seed, progress=False)
     with torch.no_grad():
         posterior = pipe.image_tokenizer.eval().encode(x)
@@ -198,7 +199,7 @@ def trained_flow(variant: dict, seed: int, steps: int,
     seed_all(seed)
     pipe = Pipeline(asdict(p), source.text_encoder.vocabulary)
     pipe.image_tokenizer.load_state_dict(source.image_tokenizer.state_dict())
-    edited(pipe.flow, variant.get("edit"))
+    edit_in_place(pipe.flow, variant.get("edit"))
     def look(step, flow):
         before, pipe.flow = pipe.flow, flow.eval()
         try: watch(step, pipe)

@@ -23,7 +23,7 @@ from ..config import Preset, changed, preset
 from ..core import generator, seed_all
 from ..data import Images, Shuffled, open_data
 from ..evaluation import accuracy, caption_set
-from .studies import edited, wishes
+from .studies import edit_in_place, wishes
 from ..lineage import shorten
 from ..pipeline import Pipeline, load
 from ..shapes import Shapes
@@ -271,7 +271,7 @@ def tokens_flow(variant: dict,  # `change` and `edit` of a tokenizer; `teacher`,
     term, teacher_s = _aligned(variant, p, drawings, teacher_steps, seed)
     seed_all(seed)
     pipe, clock = Pipeline(asdict(p), words().vocabulary), [time.process_time()]
-    edited(pipe.image_tokenizer, variant.get("edit"))
+    edit_in_place(pipe.image_tokenizer, variant.get("edit"))
     recipes.train_tokenizer(pipe, images, seed=seed, extra=term, progress=False)
     clock.append(time.process_time())
     cache = recipes.encode_latents(pipe, images, progress=False)
