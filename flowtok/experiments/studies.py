@@ -527,6 +527,7 @@ def _why_not(rows):
 def _half_width(values):
     "Half the width of the 95 % interval of the mean of `values`; nan for one value."
     n = len(values)
+    if n > 1 and np.ptp(values) < 1e-9: return 0.0
     return float(stats.t.ppf(0.975, n - 1)*np.std(values, ddof=1)/n**0.5) if n > 1 else float("nan")
 
 def _short(x, digits):
